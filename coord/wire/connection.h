@@ -1,0 +1,161 @@
+// One connection shared by all callers, who take turns at serving it; no thread of its own.
+//
+// A caller adds its bytes to the output and a slot for its replies. Whoever finds nobody writing
+// writes all that is there. Of those who wait, one is the reader: it receives, hands each reply to
+// its slot in order, wakes that caller, and passes the role on when its own reply has come. A
+// caller that is alone sends and receives by itself, with no other thread involved.
+//
+// A caller that gives up leaves its slot behind as abandoned: the late reply is dropped, never
+// given to the next command. A broken stream or a protocol error fails every slot; byte offsets
+// decide between "not sent" and "outcome unknown".
+#ifndef COORD_WIRE_CONNECTION_H_
+#define COORD_WIRE_CONNECTION_H_
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "coord/internal/deadline.h"
+#include "coord/internal/sync.h"
+#include "coord/reply.h"
+#include "coord/wire/resp.h"
+#include "coord/wire/socket.h"
+#include "coord/wire/spin.h"
+
+namespace coord::internal {
+
+// One batch of commands in flight. Owned by the caller, who keeps it in place from Submit until it
+// is done or abandoned.
+class Exchange {
+ public:
+  // `bytes` holds replies.size() commands, the first of them `first_size` bytes long. Both are
+  // borrowed.
+  Exchange(std::string_view bytes, std::size_t first_size, std::span<Reply> replies)
+      : bytes_(bytes), first_size_(first_size), replies_(replies) {}
+  Exchange(const Exchange&) = delete;
+  Exchange& operator=(const Exchange&) = delete;
+
+  bool done() const { return state_.load(std::memory_order_acquire) == kDone; }
+  // Once done: OK when every reply is there; else why not, with IsOutcomeUnknown unless none of the
+  // commands can have run.
+  const absl::Status& status() const { return status_; }
+  // Once done with a failure: no command of the batch can have run.
+  bool not_sent() const { return not_sent_; }
+
+ private:
+  friend class Connection;
+  enum State : std::uint32_t { kAwake, kAsleep, kLead, kDone };
+
+  std::string_view bytes_;
+  std::size_t first_size_;
+  std::span<Reply> replies_;
+  std::size_t received_ = 0;
+  absl::Status status_;
+  bool not_sent_ = false;
+  bool waiting_ = false;  // guarded by the connection: a thread stands in Wait and can be given the
+                          // reader's role
+  std::atomic<std::uint32_t> state_{kAwake};
+  std::atomic<bool> kicked_{false};
+};
+
+class Connection {
+ public:
+  Connection(std::unique_ptr<Socket> socket, std::string peer, SpinMode spin,
+             RespLimits limits = {});
+  ~Connection();
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  // Queues the batch and writes what can be written now. Never blocks. On a broken connection the
+  // exchange is done at once.
+  void Submit(Exchange& exchange);
+
+  enum class WaitResult { kDone, kDeadline, kStopped };
+  // Waits for a submitted exchange. After kDeadline or kStopped it is still in flight: Wait again,
+  // or Abandon.
+  WaitResult Wait(Exchange& exchange, const CallLimits& limits);
+
+  // Submit and Wait in one, with fewer turns at the lock.
+  WaitResult Run(Exchange& exchange, const CallLimits& limits);
+
+  // Lets go of an exchange; it may be destroyed afterwards. True when none of its commands can have
+  // run or will run (its bytes were taken out of the output).
+  bool Abandon(Exchange& exchange);
+
+  bool broken() const { return broken_flag_.load(std::memory_order_acquire); }
+  // Why, in words; only once broken.
+  absl::Status broken_status();
+  // Fails everything in flight; later submissions fail as not sent.
+  void Break(const absl::Status& why);
+
+  const std::string& peer() const { return peer_; }
+  int descriptor() const { return socket_->fd(); }
+
+ private:
+  struct Entry {
+    Exchange* exchange;                   // null once abandoned
+    std::size_t remaining;                // replies still to come
+    std::uint64_t begin, first_end, end;  // offsets in the stream of all bytes ever queued
+  };
+  using WakeList = std::vector<const std::atomic<std::uint32_t>*>;
+
+  void Enqueue(Exchange& exchange) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Flush() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Flushes, or leaves it to a reader who is awake and will do so before it waits.
+  void FlushOrDefer() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Takes the reader's role if it is free; else marks the exchange as waiting for its turn.
+  bool TryLead(Exchange& exchange) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  WaitResult WaitAfterTry(Exchange& exchange, const CallLimits& limits, bool lead);
+  // Serves the connection until the exchange is done or the limits end it. The role is given up on
+  // return.
+  WaitResult Lead(Exchange& exchange, const CallLimits& limits);
+  WaitResult Sleep(Exchange& exchange, SteadyTime deadline);
+  // Receives once, waiting if there is nothing. False: look at the limits again.
+  bool Receive(SteadyTime deadline);
+  void PollOnce(SteadyTime deadline);
+  // Parses what has been received and delivers it. True when it stopped at its turn's limit with
+  // more left.
+  bool DeliverBuffered();
+  void Deliver(std::span<Reply> replies, WakeList& wake) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PassRole(WakeList& wake) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Fail(const absl::Status& why, WakeList& wake) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  static void Finish(Exchange& exchange, WakeList& wake);
+  static void Wake(WakeList& wake);
+  void Kick(Exchange& exchange);
+
+  // Constant after construction.
+  const std::unique_ptr<Socket> socket_;
+  const std::string peer_;
+  const UniqueFd wake_fd_;  // stands in the reader's poll
+
+  // The reader's alone; the role passes under mutex_.
+  RespParser parser_;
+  std::vector<Reply> parsed_;
+  SpinJudge spin_;
+
+  Mutex mutex_;
+  bool reading_ ABSL_GUARDED_BY(mutex_) = false;
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool write_blocked_ ABSL_GUARDED_BY(mutex_) = false;  // the rest waits for POLLOUT
+  std::atomic<bool> polling_{
+      false};  // the reader sleeps; set under mutex_, when nothing is left to flush
+  std::atomic<std::size_t> deferred_{
+      0};  // how many submissions were left to the reader; changed under mutex_
+  std::deque<Entry> in_flight_ ABSL_GUARDED_BY(mutex_);
+  std::string output_ ABSL_GUARDED_BY(mutex_);  // not yet taken by a writer
+  std::string sending_;                         // the writer's, or under mutex_ when nobody writes
+  std::size_t sending_at_ = 0;                  // as sending_
+  std::uint64_t queued_ ABSL_GUARDED_BY(mutex_) = 0;  // offset of the end of output_
+  absl::Status broken_ ABSL_GUARDED_BY(mutex_);
+  std::atomic<bool> broken_flag_{false};
+};
+
+}  // namespace coord::internal
+
+#endif  // COORD_WIRE_CONNECTION_H_

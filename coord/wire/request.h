@@ -1,0 +1,70 @@
+// One command, encoded and ready to be sent, perhaps several times.
+#ifndef COORD_WIRE_REQUEST_H_
+#define COORD_WIRE_REQUEST_H_
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "coord/internal/script.h"
+#include "coord/wire/resp.h"
+
+namespace coord::internal {
+
+class Request {
+ public:
+  static Request Command(std::span<const std::string_view> args);
+  // EVALSHA; UseEval() turns it into EVAL of the whole text.
+  static Request Call(const ScriptText& script, std::span<const std::string_view> keys,
+                      std::span<const std::string_view> args);
+
+  const std::string& bytes() const { return bytes_; }
+  // "GET", or the script's name: for messages.
+  const std::string& what() const { return what_; }
+  bool is_script() const { return script_ != nullptr; }
+  bool retry_safe() const { return retry_safe_; }
+  void set_retry_safe(bool safe) { retry_safe_ = safe; }
+
+  // What to send when the server does not know the script (NOSCRIPT). False when that is what it
+  // already is.
+  bool UseEval();
+
+ private:
+  std::string bytes_;
+  std::string what_;
+  const ScriptText* script_ = nullptr;  // borrowed; null for a plain command and after UseEval
+  std::size_t tail_ = 0;                // where numkeys, keys and arguments start in bytes_
+  std::size_t arity_ = 0;
+  bool retry_safe_ = false;
+};
+
+// Binds an embedded script; the wrong number of keys or arguments does not compile.
+//   Request request = Bind(kMutexAcquire, {lease, fence}, {owner, ttl});
+template <int kKeys, int kArgs, std::size_t kGivenKeys, std::size_t kGivenArgs>
+Request Bind(const Script<kKeys, kArgs>& script, const std::string_view (&keys)[kGivenKeys],
+             const std::string_view (&args)[kGivenArgs]) {
+  static_assert(CountFits(kKeys, static_cast<int>(kGivenKeys)), "wrong number of keys");
+  static_assert(CountFits(kArgs, static_cast<int>(kGivenArgs)), "wrong number of arguments");
+  return Request::Call(script, keys, args);
+}
+
+template <int kKeys, std::size_t kGivenKeys>
+Request Bind(const Script<kKeys, 0>& script, const std::string_view (&keys)[kGivenKeys]) {
+  static_assert(CountFits(kKeys, static_cast<int>(kGivenKeys)), "wrong number of keys");
+  return Request::Call(script, keys, {});
+}
+
+// For scripts that take any number of arguments; the caller keeps to the declared least.
+template <int kKeys, int kArgs, std::size_t kGivenKeys>
+requires(kArgs < 0) Request
+    Bind(const Script<kKeys, kArgs>& script, const std::string_view (&keys)[kGivenKeys],
+         std::span<const std::string_view> args) {
+  static_assert(CountFits(kKeys, static_cast<int>(kGivenKeys)), "wrong number of keys");
+  return Request::Call(script, keys, args);
+}
+
+}  // namespace coord::internal
+
+#endif  // COORD_WIRE_REQUEST_H_
