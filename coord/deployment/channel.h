@@ -1,0 +1,67 @@
+// A connection to one server that is made again when it breaks, with backoff. The callers do the
+// work: one of those who need it connects, the others wait for it; there is no thread.
+#ifndef COORD_DEPLOYMENT_CHANNEL_H_
+#define COORD_DEPLOYMENT_CHANNEL_H_
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "coord/deployment/handshake.h"
+#include "coord/internal/backoff.h"
+#include "coord/internal/deadline.h"
+#include "coord/internal/sync.h"
+#include "coord/wire/connection.h"
+
+namespace coord::internal {
+
+class Channel {
+ public:
+  // Makes one attempt at a connected and signed-in connection.
+  using Dialer =
+      std::function<absl::StatusOr<std::shared_ptr<Connection>>(const CallLimits& limits)>;
+
+  // `peer` for messages.
+  Channel(std::string peer, Dialer dialer) : peer_(std::move(peer)), dialer_(std::move(dialer)) {}
+
+  // The connection as it is, or a new one. While the server cannot be reached, tries again with
+  // full-jitter backoff until the limits end it (kUnavailable with the last reason, kCancelled), or
+  // until an error that lasts. `once` makes it a single attempt.
+  absl::StatusOr<std::shared_ptr<Connection>> Get(const CallLimits& limits, bool once = false);
+
+  // The connection if there is a working one, else null. Never waits for the network.
+  std::shared_ptr<Connection> Current();
+
+  // Breaks the connection, and refuses to make another.
+  void Close();
+
+  // How many connections have been made.
+  int generation();
+
+  // See Node.
+  void CloseDescriptorInChild();
+
+ private:
+  const std::string peer_;
+  const Dialer dialer_;
+  std::atomic<int> descriptor_{
+      -1};  // of connection_, for a forked child, which must not take the lock
+
+  Mutex mutex_;
+  CondVar changed_;
+  std::shared_ptr<Connection> connection_ ABSL_GUARDED_BY(mutex_);
+  bool connecting_ ABSL_GUARDED_BY(mutex_) = false;
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+  int failures_ ABSL_GUARDED_BY(mutex_) = 0;  // in a row
+  int generation_ ABSL_GUARDED_BY(mutex_) = 0;
+  SteadyTime next_attempt_ ABSL_GUARDED_BY(mutex_) = SteadyTime::min();
+  absl::Status last_error_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace coord::internal
+
+#endif  // COORD_DEPLOYMENT_CHANNEL_H_

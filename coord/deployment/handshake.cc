@@ -1,0 +1,102 @@
+#include "coord/deployment/handshake.h"
+
+#include "coord/deployment/server_error.h"
+#include "coord/internal/status.h"
+#include "coord/internal/strings.h"
+#include "coord/wire/resp.h"
+
+namespace coord::internal {
+
+Handshake::Handshake(const Identity& identity, std::span<const ScriptText* const> scripts,
+                     Protocol protocol)
+    : db_(identity.db) {
+  const bool sign_in = !identity.password.empty() || !identity.user.empty();
+  const std::string_view user = identity.user.empty() ? "default" : std::string_view(identity.user);
+  std::vector<std::string_view> args;
+  if (protocol == Protocol::kResp3) {
+    args = {"HELLO", "3"};
+    if (sign_in) args.insert(args.end(), {"AUTH", user, identity.password});
+    Add(Step::kHello, args);
+  } else if (sign_in) {
+    args = {"AUTH"};
+    if (!identity.user.empty()) args.push_back(identity.user);  // before 6.0 there were no users
+    args.push_back(identity.password);
+    Add(Step::kAuth, args);
+  }
+  if (!identity.client_name.empty()) {
+    args = {"CLIENT", "SETNAME", identity.client_name};
+    Add(Step::kSetName, args);
+  }
+  if (identity.db != 0) {
+    const std::string db = StrCat(identity.db);
+    args = {"SELECT", db};
+    Add(Step::kSelect, args);
+  }
+  for (const ScriptText* script : scripts) {
+    args = {"SCRIPT", "LOAD", script->text};
+    Add(Step::kLoad, args);
+  }
+}
+
+void Handshake::Add(Step step, std::span<const std::string_view> args) {
+  AppendCommand(bytes_, args);
+  if (steps_.empty()) first_size_ = bytes_.size();
+  steps_.push_back(step);
+}
+
+Handshake::Result Handshake::Judge(std::span<const Reply> replies, const std::string& peer) const {
+  Result result;
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
+    const Reply& reply = replies[i];
+    if (!reply.is_error()) {
+      if (steps_[i] == Step::kLoad) ++result.scripts_loaded;
+      continue;
+    }
+    const std::string_view code = ErrorCode(reply.text());
+    switch (steps_[i]) {
+      case Step::kHello:
+        // Unknown before 6.0, and a least-rights user may not be allowed it. Not these: wrong
+        // password, starting up.
+        if (code == "ERR" || code == "NOPROTO" || code == "NOPERM") {
+          result.try_resp2 = true;
+          return result;
+        }
+        result.status = ServerError(reply.text(), StrCat("signing in at ", peer));
+        return result;
+      case Step::kAuth:
+        result.status = ServerError(reply.text(), StrCat("signing in at ", peer));
+        if (code == "ERR") {  // "AUTH <password> called without any password configured"
+          result.status =
+              MakeStatus(absl::StatusCode::kUnauthenticated, FromAbsl(result.status.message()));
+        }
+        return result;
+      case Step::kSelect:
+        result.status = ServerError(reply.text(), StrCat("selecting database ", db_, " at ", peer));
+        if (code == "ERR") {
+          result.status =
+              MakeStatus(absl::StatusCode::kFailedPrecondition, FromAbsl(result.status.message()));
+        }
+        return result;
+      case Step::kSetName:
+        break;  // only a name
+      case Step::kLoad:
+        // Without the right to load, each first use goes as EVAL. Signed out or starting up is
+        // another matter.
+        if (code == "NOAUTH" || code == "LOADING") {
+          result.status = ServerError(reply.text(), StrCat("signing in at ", peer));
+          return result;
+        }
+        break;
+    }
+  }
+  return result;
+}
+
+bool IsLasting(const absl::Status& status) {
+  return status.code() == absl::StatusCode::kUnauthenticated ||
+         status.code() == absl::StatusCode::kPermissionDenied ||
+         status.code() == absl::StatusCode::kInvalidArgument ||
+         status.code() == absl::StatusCode::kFailedPrecondition;
+}
+
+}  // namespace coord::internal

@@ -1,0 +1,205 @@
+#include "coord/deployment/node.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "coord/deployment/server_error.h"
+#include "coord/errors.h"
+#include "coord/internal/status.h"
+#include "coord/internal/strings.h"
+#include "coord/internal/waiting.h"
+#include "scripts.h"
+
+namespace coord::internal {
+namespace {
+
+// How long to leave a server alone that says it will be ready soon.
+constexpr std::chrono::milliseconds kSoon{20};
+
+constexpr std::string_view kUnknown =
+    "; it is not known whether the operation has been or will be applied";
+
+// Sends one exchange and says what became of it.
+absl::Status RunOnce(Connection& connection, Exchange& exchange, const CallLimits& limits,
+                     std::string_view what, const std::string& name) {
+  const std::string context = StrCat(what, " at ", name, ": ");
+  const Connection::WaitResult result = connection.Run(exchange, limits);
+  if (result == Connection::WaitResult::kDone) {
+    const absl::Status& status = exchange.status();
+    if (status.ok()) return status;
+    return MakeStatus(status.code(),
+                      StrCat(context, FromAbsl(status.message()),
+                             IsOutcomeUnknown(status) ? kUnknown : std::string_view()),
+                      Reasons(status));
+  }
+  const bool not_sent = connection.Abandon(exchange);
+  if (result == Connection::WaitResult::kStopped) {
+    return MakeStatus(absl::StatusCode::kCancelled,
+                      StrCat(context, "stopped by the caller", not_sent ? "; not sent" : kUnknown),
+                      not_sent ? 0u : static_cast<unsigned>(kOutcomeUnknown));
+  }
+  if (not_sent) {
+    return MakeStatus(absl::StatusCode::kUnavailable, StrCat(context, "could not be sent in time"),
+                      kUnavailable);
+  }
+  return MakeStatus(absl::StatusCode::kDeadlineExceeded,
+                    StrCat(context, "no reply by the deadline", kUnknown), kOutcomeUnknown);
+}
+
+bool Pause(const CallLimits& limits) {
+  return SleepUntil(std::chrono::steady_clock::now() + kSoon, limits);
+}
+
+// Signing in changes nothing, so whatever became of it, the caller's own command was not sent.
+absl::Status SignInFailure(const Connection::WaitResult result, const absl::Status& status,
+                           const std::string& name) {
+  if (result == Connection::WaitResult::kStopped) {
+    return MakeStatus(absl::StatusCode::kCancelled, StrCat("stopped while signing in at ", name));
+  }
+  if (result == Connection::WaitResult::kDeadline) {
+    return MakeStatus(absl::StatusCode::kUnavailable,
+                      StrCat("signing in at ", name, ": no answer in time"), kUnavailable);
+  }
+  return MakeStatus(status.code(), StrCat("signing in at ", name, ": ", FromAbsl(status.message())),
+                    kUnavailable);
+}
+
+}  // namespace
+
+Node::Node(NodeOptions options)
+    : options_(std::move(options)),
+      name_(options_.endpoint.ToString()),
+      shared_(name_, [this](const CallLimits& limits) { return Dial(limits, false); }),
+      background_(name_, [this](const CallLimits& limits) { return Dial(limits, true); }) {}
+
+absl::StatusOr<std::vector<Address>> Node::Addresses(bool background) {
+  if (!background) {
+    absl::StatusOr<std::vector<Address>> found = Resolve(options_.endpoint);
+    if (!found.ok()) return found.status();
+    MutexLock lock(mutex_);
+    addresses_ = *found;
+    return found;
+  }
+  MutexLock lock(mutex_);
+  return addresses_;
+}
+
+absl::StatusOr<std::shared_ptr<Connection>> Node::Dial(const CallLimits& limits, bool background) {
+  CallLimits bounded = limits;
+  bounded.deadline = std::min(limits.deadline, DeadlineAfter(options_.connect_timeout));
+  if (options_.ensure_server && !background) {
+    if (absl::Status status = options_.ensure_server(TimeUntil(bounded.deadline)); !status.ok()) {
+      return status;
+    }
+  }
+  absl::StatusOr<std::vector<Address>> addresses = Addresses(background);
+  if (!addresses.ok()) return addresses.status();
+  Handshake::Protocol protocol;
+  {
+    MutexLock lock(mutex_);
+    protocol = protocol_;
+  }
+  while (true) {
+    absl::StatusOr<std::unique_ptr<Socket>> socket =
+        internal::Dial(options_.endpoint, *addresses, bounded);
+    if (!socket.ok()) return socket.status();
+    const SpinMode spin = background ? SpinMode::kNever : options_.spin;
+    auto connection = std::make_shared<Connection>(*std::move(socket), name_, spin);
+    const Handshake handshake(options_.identity, AllScripts(), protocol);
+    std::vector<Reply> replies(handshake.commands());
+    Exchange exchange(handshake.bytes(), handshake.first_size(), replies);
+    const Connection::WaitResult signed_in = connection->Run(exchange, bounded);
+    if (signed_in != Connection::WaitResult::kDone) connection->Abandon(exchange);
+    if (signed_in != Connection::WaitResult::kDone || !exchange.status().ok()) {
+      return SignInFailure(signed_in, exchange.status(), name_);
+    }
+    const Handshake::Result result = handshake.Judge(replies, name_);
+    if (!result.status.ok()) return result.status;
+    if (!result.try_resp2) return connection;
+    protocol = Handshake::Protocol::kResp2;
+    MutexLock lock(mutex_);
+    protocol_ = protocol;
+  }
+}
+
+absl::Status Node::Connect(const CallLimits& limits) {
+  while (true) {
+    const absl::Status status = shared_.Get(limits, /*once=*/true).status();
+    const bool starting = (Reasons(status) & kUnavailable) != 0 &&
+                          status.message().find("LOADING") != absl::string_view::npos;
+    if (!starting || !Pause(limits)) return status;
+  }
+}
+
+absl::StatusOr<Reply> Node::Execute(Request& request, const CallLimits& limits, CallTrace* trace) {
+  while (true) {
+    if (limits.stop.stop_requested()) {
+      return MakeStatus(absl::StatusCode::kCancelled,
+                        StrCat(request.what(), " not sent: stopped by the caller"));
+    }
+    absl::StatusOr<std::shared_ptr<Connection>> connection = shared_.Get(limits);
+    if (!connection.ok()) {
+      return Annotate(connection.status(), StrCat(request.what(), " not sent"));
+    }
+    Reply reply;
+    Exchange exchange(request.bytes(), request.bytes().size(), std::span<Reply>(&reply, 1));
+    if (trace != nullptr) trace->sent = clock().Now();
+    if (absl::Status status = RunOnce(**connection, exchange, limits, request.what(), name_);
+        !status.ok()) {
+      const bool broke = exchange.done();
+      if (broke && exchange.not_sent() && !IsLasting(status)) continue;
+      if (broke && request.retry_safe() && !IsLasting(status) &&
+          status.code() != absl::StatusCode::kDataLoss) {
+        if (trace != nullptr) trace->replayed = true;
+        continue;
+      }
+      return status;
+    }
+    if (!reply.is_error()) return reply;
+    const std::string_view code = ErrorCode(reply.text());
+    if (code == "NOSCRIPT" && request.UseEval()) continue;
+    if (PassesByItself(code) && Pause(limits)) continue;
+    return ServerError(reply.text(), StrCat(request.what(), " at ", name_));
+  }
+}
+
+absl::StatusOr<std::vector<Reply>> Node::ExecuteBatch(std::span<Request> requests,
+                                                      const CallLimits& limits) {
+  std::vector<Reply> replies(requests.size());
+  if (requests.empty()) return replies;
+  // A script that the server has forgotten must not be healed behind the commands that follow it,
+  // so each script's first use in a batch carries its text.
+  std::vector<std::string_view> seen;
+  std::string bytes;
+  std::size_t first_size = 0;
+  for (Request& request : requests) {
+    if (request.is_script() && std::find(seen.begin(), seen.end(), request.what()) == seen.end()) {
+      seen.push_back(request.what());
+      request.UseEval();
+    }
+    bytes += request.bytes();
+    if (first_size == 0) first_size = bytes.size();
+  }
+  const std::string what = StrCat("pipeline of ", requests.size(), " commands");
+  while (true) {
+    absl::StatusOr<std::shared_ptr<Connection>> connection = shared_.Get(limits);
+    if (!connection.ok()) return Annotate(connection.status(), StrCat(what, " not sent"));
+    Exchange exchange(bytes, first_size, replies);
+    absl::Status status = RunOnce(**connection, exchange, limits, what, name_);
+    if (status.ok()) return replies;
+    if (exchange.done() && exchange.not_sent() && !IsLasting(status)) continue;
+    return status;
+  }
+}
+
+void Node::Close() {
+  shared_.Close();
+  background_.Close();
+}
+
+void Node::CloseDescriptorsInChild() {
+  shared_.CloseDescriptorInChild();
+  background_.CloseDescriptorInChild();
+}
+
+}  // namespace coord::internal

@@ -1,0 +1,81 @@
+// What a Client is a handle to: one deployment, the way to it, and what runs behind it.
+#ifndef COORD_DEPLOYMENT_SESSION_H_
+#define COORD_DEPLOYMENT_SESSION_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "coord/client.h"
+#include "coord/deployment/background.h"
+#include "coord/deployment/embedded.h"
+#include "coord/deployment/node.h"
+#include "coord/deployment/url.h"
+#include "coord/internal/worker.h"
+#include "coord/options.h"
+
+namespace coord::internal {
+
+class Session {
+ public:
+  static absl::StatusOr<std::shared_ptr<Session>> Open(std::string_view url, ClientOptions options);
+  ~Session();
+
+  // See Node. With CallOptions, checks them and fills in the default time.
+  absl::StatusOr<Reply> Execute(Request request, const CallOptions& options,
+                                CallTrace* trace = nullptr);
+  absl::StatusOr<Reply> Execute(Request request, const CallLimits& limits,
+                                CallTrace* trace = nullptr);
+  absl::StatusOr<std::vector<Reply>> ExecuteBatch(std::span<Request> requests,
+                                                  const CallOptions& options);
+  absl::StatusOr<CallLimits> Limits(const CallOptions& options) const;
+
+  // OK, or why no call can be made: closed, or a forked child's copy.
+  absl::Status Usable() const;
+  bool forked() const;
+
+  // `<prefix>{<name>}:<part>`; InvalidArgument for a name that breaks the rules (`what` for the
+  // message: "mutex").
+  absl::StatusOr<std::string> Key(std::string_view what, std::string_view name,
+                                  std::string_view part) const;
+
+  // Runs user code somewhere else than on the background thread.
+  void Post(std::function<void()> task);
+
+  void Close();
+
+  const ClientOptions& options() const { return options_; }
+  const Url& url() const { return url_; }
+  const Clock& clock() const { return *options_.clock; }
+  Node& node() { return *node_; }
+  Background& background() { return *background_; }
+
+ private:
+  Session(Url url, ClientOptions options);
+  absl::Status Start();
+
+  // Constant after Open.
+  const Url url_;
+  const ClientOptions options_;
+  const std::uint64_t fork_generation_;
+  std::unique_ptr<PrivateServer> private_server_;
+  std::unique_ptr<Node> node_;
+  std::unique_ptr<Worker> worker_;
+  std::unique_ptr<Background> background_;
+
+  std::atomic<bool> closed_{false};
+};
+
+// How the library's own parts reach what is behind a Client.
+Session& SessionOf(const Client& client);
+std::shared_ptr<Session> SharedSessionOf(const Client& client);
+
+}  // namespace coord::internal
+
+#endif  // COORD_DEPLOYMENT_SESSION_H_
