@@ -1,0 +1,12 @@
+-- mutex_renew: give the lease a new time to live, if this owner still has it.
+--
+-- KEYS[1]  lease key
+-- KEYS[2]  fence key, which must outlive the lease
+-- ARGV[1]  owner id
+-- ARGV[2]  time to live, milliseconds
+-- Returns  1 when renewed, 0 when this owner does not have it
+-- Retry    safe: a repetition sets the same time again
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+redis.call('PEXPIRE', KEYS[2], '172800000')
+return 1
