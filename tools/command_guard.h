@@ -1,0 +1,60 @@
+// What stands between `coord lock` and its command while that runs.
+#ifndef COORD_TOOLS_COMMAND_GUARD_H_
+#define COORD_TOOLS_COMMAND_GUARD_H_
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <optional>
+#include <stop_token>
+
+#include "absl/time/time.h"
+#include "coord/lease.h"
+#include "tools/signals.h"
+
+namespace coord::tools {
+
+// Waits for the child, passes signals on to it, and ends it when the lease is lost: SIGTERM, and
+// SIGKILL after `grace`. One thread.
+class CommandGuard {
+ public:
+  // All that is referred to must outlive it.
+  CommandGuard(const CaughtSignals& signals, const Lease& lease, absl::Duration grace, pid_t child);
+  ~CommandGuard();
+  CommandGuard(const CommandGuard&) = delete;
+  CommandGuard& operator=(const CommandGuard&) = delete;
+
+  // The child's wait status, once it has ended.
+  int Wait();
+  // Afterwards: whether the child was told to end, and the SIGINT of the terminal, if one came.
+  bool lost() const { return lost_; }
+  const std::optional<signalfd_siginfo>& interrupt() const { return interrupt_; }
+
+ private:
+  struct Tell {
+    int fd;
+    void operator()() const noexcept;
+  };
+  bool Reap();  // true: it has ended
+  void Handle(const signalfd_siginfo& info);
+  void EndChild();
+  int PollTimeout() const;
+
+  const CaughtSignals& signals_;
+  const Lease& lease_;
+  const absl::Duration grace_;
+  const pid_t child_;
+  const int lost_fd_;  // readable from the moment when the lease is lost
+  std::optional<std::stop_callback<Tell>> on_lost_;
+  int status_ = 0;
+  bool lost_ = false;
+  std::optional<std::chrono::steady_clock::time_point> kill_at_;
+  std::optional<signalfd_siginfo> interrupt_;
+  // We stop when SIGTSTP came and the child has stopped, whichever is seen first.
+  bool stop_wanted_ = false;
+  bool child_stopped_ = false;
+};
+
+}  // namespace coord::tools
+
+#endif  // COORD_TOOLS_COMMAND_GUARD_H_

@@ -1,0 +1,160 @@
+// What the processes of `coord demo` do: the parts of the scenes that run in processes of their
+// own.
+#include "tools/demo_worker.h"
+
+#include <time.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <random>
+#include <string>
+
+#include "absl/strings/str_format.h"
+#include "coord/capped_list.h"
+#include "coord/counter.h"
+#include "coord/json_document.h"
+#include "coord/mutex.h"
+#include "coord/rate_limiter.h"
+#include "tools/demo.h"
+
+namespace coord::tools {
+namespace {
+
+void Sleep(absl::Duration duration) {
+  timespec left = absl::ToTimespec(duration);
+  while (nanosleep(&left, &left) != 0) {
+  }
+}
+
+std::int64_t Token(const Lease& lease) { return static_cast<std::int64_t>(lease.token().value()); }
+
+// Takes the lock again and again until `number` milliseconds are over.
+absl::Status Fight(const Client& client, const WorkerTask& task, const Post& post) {
+  std::mt19937 random(std::random_device{}());
+  std::uniform_int_distribution<int> work(20, 60);
+  std::uniform_int_distribution<int> rest(5, 40);
+  const Mutex mutex(client, task.name);
+  const std::int64_t end = BootNanoseconds() + task.number * 1'000'000;
+  while (BootNanoseconds() < end) {
+    absl::StatusOr<Lease> lease = mutex.Acquire(absl::Seconds(20));
+    if (!lease.ok()) return lease.status();
+    post.Log("enter", {Token(*lease)});
+    Sleep(absl::Milliseconds(work(random)));
+    // Left before the lock is given back, so that whoever writes "enter" in between was not alone.
+    post.Log("leave", {Token(*lease), lease->valid() ? 1 : 0});
+    if (absl::Status status = lease->Release(); !status.ok()) return status;
+    Sleep(absl::Milliseconds(rest(random)));
+  }
+  return absl::OkStatus();
+}
+
+// Takes the lock and keeps it until it is killed.
+absl::Status Hold(const Client& client, const WorkerTask& task, const Post& post) {
+  const absl::StatusOr<Lease> lease =
+      Mutex(client, task.name, {.ttl = kKilledTtl}).Acquire(absl::Seconds(5));
+  if (!lease.ok()) return lease.status();
+  post.Log("enter", {Token(*lease)});
+  while (!post.Dismissed()) {
+    if (!lease->valid()) return absl::InternalError("lost the lock that it renews");
+    Sleep(absl::Milliseconds(5));
+  }
+  return absl::OkStatus();
+}
+
+// Waits for the lock.
+absl::Status Follow(const Client& client, const WorkerTask& task, const Post& post) {
+  post.Log("ask");
+  absl::StatusOr<Lease> lease =
+      Mutex(client, task.name, {.ttl = kKilledTtl}).Acquire(absl::Seconds(20));
+  if (!lease.ok()) return lease.status();
+  post.Log("enter", {Token(*lease)});
+  return lease->Release();
+}
+
+absl::Status Take(const Client& client, const WorkerTask& task, const Post& post) {
+  const RateLimiter limiter(client, {.permits = 1, .period = kRefill, .burst = kBurst});
+  std::int64_t allowed = 0;
+  for (std::int64_t i = 0; i < task.number; ++i) {
+    const absl::StatusOr<RateDecision> decision = limiter.Take(task.name);
+    if (!decision.ok()) return decision.status();
+    if (decision->allowed) ++allowed;
+  }
+  post.Log("taken", {allowed, task.number});
+  return absl::OkStatus();
+}
+
+absl::Status Push(const Client& client, const WorkerTask& task, const Post& post) {
+  const CappedList list(client, task.name, {.max_items = kListCap, .ttl = kKeysLive});
+  for (std::int64_t i = 1; i <= task.number; ++i) {
+    const absl::StatusOr<PushResult> pushed =
+        list.Push(absl::StrFormat("event %d of %c", i, task.letter));
+    if (!pushed.ok()) return pushed.status();
+    post.Log("push", {i, pushed->sequence, pushed->length, pushed->evicted});
+  }
+  return absl::OkStatus();
+}
+
+// Looks at the list until it is told to end.
+absl::Status Observe(const Client& client, const WorkerTask& task, const Post& post) {
+  const CappedList list(client, task.name, {.max_items = kListCap});
+  std::int64_t looks = 0;
+  std::size_t longest = 0;
+  while (!post.Dismissed()) {
+    const absl::StatusOr<std::vector<std::string>> items = list.Range();
+    if (!items.ok()) return items.status();
+    longest = std::max(longest, items->size());
+    ++looks;
+  }
+  post.Log("seen", {looks, static_cast<std::int64_t>(longest)});
+  return absl::OkStatus();
+}
+
+absl::Status Claim(const Client& client, const WorkerTask& task, const Post& post) {
+  const JsonDocument job(client, task.name);
+  const absl::StatusOr<CasResult> claimed = job.CompareAndSetFields(
+      {{"/status", R"("queued")"}},
+      {{"/status", R"("running")"}, {"/owner", absl::StrFormat(R"("%c")", task.letter)}});
+  if (!claimed.ok()) return claimed.status();
+  post.Log("claim", {claimed->applied() ? 1 : 0, claimed->current == R"("running")" ? 1 : 0});
+  return absl::OkStatus();
+}
+
+absl::Status Count(const Client& client, const WorkerTask& task, const Post& post) {
+  const Counter counter(client, task.name);
+  std::int64_t last = 0;
+  for (std::int64_t i = 0; i < task.number; ++i) {
+    const absl::StatusOr<CounterResult> result = counter.Add(1, {.ttl = kKeysLive});
+    if (!result.ok()) return result.status();
+    last = result->value;
+  }
+  post.Log("counted", {task.number, last});
+  return absl::OkStatus();
+}
+
+absl::Status Perform(const Client& client, const WorkerTask& task, const Post& post) {
+  if (task.role == "fight") return Fight(client, task, post);
+  if (task.role == "hold") return Hold(client, task, post);
+  if (task.role == "follow") return Follow(client, task, post);
+  if (task.role == "take") return Take(client, task, post);
+  if (task.role == "push") return Push(client, task, post);
+  if (task.role == "observe") return Observe(client, task, post);
+  if (task.role == "claim") return Claim(client, task, post);
+  if (task.role == "count") return Count(client, task, post);
+  return absl::InvalidArgumentError(absl::StrFormat("no such role: %s", task.role));
+}
+
+}  // namespace
+
+int RunWorker(const Program& program, const WorkerTask& task) {
+  Post post(task.letter);
+  ClientOptions options;
+  options.client_name = absl::StrFormat("demo-%c", task.letter);
+  const absl::StatusOr<Client> client = program.Connect(options);
+  absl::Status status = client.status();
+  if (status.ok() && post.WaitForGo()) status = Perform(*client, task, post);
+  if (status.ok()) return kExitOk;
+  post.LogError(status);
+  return kExitError;
+}
+
+}  // namespace coord::tools
