@@ -1,0 +1,334 @@
+// Counter on one server: arithmetic to the edges of 64 bits, times to live, and keys that hold
+// something else.
+#include "coord/counter.h"
+
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "coord/client.h"
+#include "coord/errors.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/support/fatal.h"
+#include "tests/support/raw_redis.h"
+#include "tests/support/redis_server.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/wait.h"
+
+namespace coord {
+namespace {
+
+using ::coord::testing::CommandCalls;
+using ::coord::testing::Eventually;
+using ::coord::testing::IsOkAndHolds;
+using ::coord::testing::RawRedis;
+using ::coord::testing::RedisServer;
+using ::coord::testing::StatusIs;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using Overflow = AddOptions::Overflow;
+using TtlMode = AddOptions::TtlMode;
+
+constexpr std::int64_t kLeast = std::numeric_limits<std::int64_t>::min();
+constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+constexpr char kKey[] = "coord:{hits}:count";
+
+MATCHER_P2(Is, value, applied, "") {
+  if (!arg.ok()) {
+    *result_listener << arg.status().ToString();
+    return false;
+  }
+  *result_listener << arg->value << (arg->applied ? ", applied" : ", not applied");
+  return arg->value == value && arg->applied == applied;
+}
+
+Client ConnectTo(const RedisServer& server) {
+  absl::StatusOr<Client> client = Client::Connect(server.url());
+  if (!client.ok()) testing::Fatal("no client: " + client.status().ToString());
+  return *std::move(client);
+}
+
+AddOptions Within(std::optional<std::int64_t> min, std::optional<std::int64_t> max,
+                  Overflow overflow) {
+  AddOptions options;
+  options.min = min;
+  options.max = max;
+  options.overflow = overflow;
+  return options;
+}
+
+AddOptions Living(absl::Duration ttl, TtlMode mode) {
+  AddOptions options;
+  options.ttl = ttl;
+  options.ttl_mode = mode;
+  return options;
+}
+
+class CounterTest : public ::testing::Test {
+ protected:
+  std::string Stored() { return redis_.Text({"GET", kKey}); }
+  std::int64_t Left() { return redis_.Integer({"PTTL", kKey}); }
+  bool Exists() { return redis_.Integer({"EXISTS", kKey}) == 1; }
+
+  RedisServer server_;
+  RawRedis redis_{server_};
+  Client client_ = ConnectTo(server_);
+  Counter counter_{client_, "hits"};
+};
+
+TEST_F(CounterTest, CountsFromZeroUpAndDown) {
+  EXPECT_THAT(counter_.Get(), IsOkAndHolds(0));
+  EXPECT_FALSE(Exists());
+  EXPECT_THAT(counter_.Add(5), Is(5, true));
+  EXPECT_THAT(counter_.Add(-7), Is(-2, true));
+  EXPECT_THAT(counter_.Add(0), Is(-2, true));
+  EXPECT_THAT(counter_.Get(), IsOkAndHolds(-2));
+  EXPECT_EQ(Stored(), "-2");
+  EXPECT_EQ(Left(), -1);
+}
+
+TEST_F(CounterTest, SetAndResetReturnTheValueBefore) {
+  EXPECT_THAT(counter_.Set(kMost), IsOkAndHolds(0));
+  EXPECT_THAT(counter_.Set(kLeast), IsOkAndHolds(kMost));
+  EXPECT_THAT(counter_.Get(), IsOkAndHolds(kLeast));
+  EXPECT_THAT(counter_.Reset(), IsOkAndHolds(kLeast));
+  EXPECT_FALSE(Exists());
+  EXPECT_THAT(counter_.Reset(), IsOkAndHolds(0));
+}
+
+TEST_F(CounterTest, IsExactWhereADoubleIsNot) {
+  const std::int64_t beyond = (std::int64_t{1} << 53) + 1;
+  ASSERT_OK(counter_.Set(beyond).status());
+  EXPECT_THAT(counter_.Add(1), Is(beyond + 1, true));
+  EXPECT_THAT(counter_.Add(1), Is(beyond + 2, true));
+  EXPECT_THAT(counter_.Add(1, Within(std::nullopt, beyond + 2, Overflow::kReject)),
+              Is(beyond + 2, false));
+  EXPECT_THAT(counter_.Add(2, Within(std::nullopt, beyond + 3, Overflow::kSaturate)),
+              Is(beyond + 3, false));
+  ASSERT_OK(counter_.Set(kMost - 3).status());
+  EXPECT_THAT(counter_.Add(1, Within(std::nullopt, kMost - 2, Overflow::kReject)),
+              Is(kMost - 2, true));
+  EXPECT_THAT(counter_.Add(1, Within(std::nullopt, kMost - 2, Overflow::kReject)),
+              Is(kMost - 2, false));
+}
+
+// Every combination near the edges, against arithmetic in 128 bits.
+TEST_F(CounterTest, RejectsAndSaturatesExactlyAtTheEdges) {
+  __extension__ using Wide = __int128;
+  const std::int64_t starts[] = {kLeast, kLeast + 1, -1, 0, 1, kMost - 1, kMost};
+  const std::int64_t amounts[] = {kLeast, kLeast + 1, -2, -1, 0, 1, 2, kMost - 1, kMost};
+  for (const std::int64_t start : starts) {
+    for (const std::int64_t amount : amounts) {
+      for (const Overflow overflow : {Overflow::kReject, Overflow::kSaturate}) {
+        ASSERT_OK(counter_.Set(start).status());
+        const Wide sum = Wide{start} + amount;
+        const bool fits = sum >= kLeast && sum <= kMost;
+        const std::int64_t expected = fits ? static_cast<std::int64_t>(sum)
+                                      : overflow == Overflow::kReject ? start
+                                      : sum > kMost                   ? kMost
+                                                                      : kLeast;
+        AddOptions options;
+        options.overflow = overflow;
+        ASSERT_THAT(counter_.Add(amount, options), Is(expected, fits))
+            << start << " + " << amount
+            << (overflow == Overflow::kReject ? " reject" : " saturate");
+        ASSERT_EQ(Stored(), std::to_string(expected));
+      }
+    }
+  }
+}
+
+TEST_F(CounterTest, StaysWithinItsBounds) {
+  const AddOptions reject = Within(-3, 3, Overflow::kReject);
+  EXPECT_THAT(counter_.Add(3, reject), Is(3, true));
+  EXPECT_THAT(counter_.Add(1, reject), Is(3, false));
+  EXPECT_THAT(counter_.Add(-6, reject), Is(-3, true));
+  EXPECT_THAT(counter_.Add(-1, reject), Is(-3, false));
+  const AddOptions saturate = Within(-3, 3, Overflow::kSaturate);
+  EXPECT_THAT(counter_.Add(100, saturate), Is(3, false));
+  EXPECT_THAT(counter_.Add(-100, saturate), Is(-3, false));
+  EXPECT_THAT(counter_.Add(6, saturate), Is(3, true));
+  EXPECT_EQ(Stored(), "3");
+}
+
+TEST_F(CounterTest, ARejectionOfTheFirstAdditionMakesNoKey) {
+  EXPECT_THAT(counter_.Add(5, Within(std::nullopt, 3, Overflow::kReject)), Is(0, false));
+  EXPECT_FALSE(Exists());
+  AddOptions options = Within(std::nullopt, 3, Overflow::kReject);
+  options.ttl = absl::Seconds(10);
+  EXPECT_THAT(counter_.Add(5, options), Is(0, false));
+  EXPECT_FALSE(Exists());
+}
+
+TEST_F(CounterTest, BoundsAtTheEdgesAreBounds) {
+  ASSERT_OK(counter_.Set(kMost - 1).status());
+  EXPECT_THAT(counter_.Add(1, Within(kLeast, kMost, Overflow::kReject)), Is(kMost, true));
+  EXPECT_THAT(counter_.Add(1, Within(kLeast, kMost, Overflow::kSaturate)), Is(kMost, false));
+  ASSERT_OK(counter_.Set(kLeast + 1).status());
+  EXPECT_THAT(counter_.Add(-1, Within(kLeast, kLeast, Overflow::kReject)), Is(kLeast, true));
+}
+
+TEST_F(CounterTest, ManyThreadsAddUpAndNeverPassABound) {
+  constexpr int kThreads = 16;
+  constexpr int kRounds = 40;
+  std::vector<std::int64_t> applied(kThreads);
+  {
+    std::vector<std::jthread> threads;
+    for (std::size_t i = 0; i < kThreads; ++i) {
+      threads.emplace_back([&, i] {
+        for (int round = 0; round < kRounds; ++round) {
+          const auto result = counter_.Add(1, Within(std::nullopt, 500, Overflow::kReject));
+          EXPECT_OK(result.status());
+          if (!result.ok()) return;
+          EXPECT_LE(result->value, 500);
+          if (result->applied) ++applied[i];
+        }
+      });
+    }
+  }
+  std::int64_t sum = 0;
+  for (const std::int64_t n : applied) sum += n;
+  EXPECT_EQ(sum, 500);
+  EXPECT_EQ(Stored(), "500");
+}
+
+// ---- Times to live ----
+
+TEST_F(CounterTest, AWindowBeginsWithTheFirstAddition) {
+  ASSERT_OK(counter_.Add(1, Living(absl::Seconds(60), TtlMode::kOnCreate)).status());
+  EXPECT_GT(Left(), 50'000);
+  EXPECT_LE(Left(), 60'000);
+  ASSERT_OK(counter_.Add(1, Living(absl::Seconds(600), TtlMode::kOnCreate)).status());
+  EXPECT_LE(Left(), 60'000);
+  ASSERT_OK(counter_.Add(1).status());
+  EXPECT_GT(Left(), 50'000);
+  EXPECT_LE(Left(), 60'000);
+}
+
+TEST_F(CounterTest, OnCreateGivesATimeToACounterThatHasNone) {
+  ASSERT_OK(counter_.Add(1).status());
+  EXPECT_EQ(Left(), -1);
+  ASSERT_OK(counter_.Add(1, Living(absl::Seconds(60), TtlMode::kOnCreate)).status());
+  EXPECT_GT(Left(), 50'000);
+}
+
+TEST_F(CounterTest, RefreshGivesANewTimeAtEveryAddition) {
+  ASSERT_OK(counter_.Add(1, Living(absl::Seconds(60), TtlMode::kRefresh)).status());
+  ASSERT_OK(counter_.Add(1, Living(absl::Seconds(600), TtlMode::kRefresh)).status());
+  EXPECT_GT(Left(), 500'000);
+  ASSERT_OK(counter_.Add(1, Living(absl::Seconds(6), TtlMode::kRefresh)).status());
+  EXPECT_LE(Left(), 6'000);
+}
+
+TEST_F(CounterTest, ARejectionAddsNoTime) {
+  ASSERT_OK(counter_.Add(3, Living(absl::Seconds(60), TtlMode::kOnCreate)).status());
+  AddOptions options = Living(absl::Seconds(600), TtlMode::kOnCreate);
+  options.max = 3;
+  EXPECT_THAT(counter_.Add(1, options), Is(3, false));
+  EXPECT_LE(Left(), 60'000);
+}
+
+TEST_F(CounterTest, AnExpiredCounterStartsAgain) {
+  ASSERT_OK(counter_.Add(41, Living(absl::Milliseconds(60), TtlMode::kOnCreate)).status());
+  EXPECT_TRUE(Eventually([&] { return !Exists(); }));
+  EXPECT_THAT(counter_.Add(1), Is(1, true));
+  EXPECT_EQ(Left(), -1);
+}
+
+TEST_F(CounterTest, TimesAreRoundedUpToAMillisecond) {
+  EXPECT_OK(counter_.Add(1, Living(absl::Nanoseconds(1), TtlMode::kOnCreate)).status());
+  EXPECT_OK(counter_.Set(1, absl::Nanoseconds(1)).status());
+}
+
+TEST_F(CounterTest, SetGivesATimeOrNone) {
+  ASSERT_OK(counter_.Set(1, absl::Seconds(60)).status());
+  EXPECT_GT(Left(), 50'000);
+  EXPECT_LE(Left(), 60'000);
+}
+
+// ---- Keys that hold something else ----
+
+TEST_F(CounterTest, AValueThatIsNoIntegerIsReportedAndLeftAlone) {
+  for (const char* text :
+       {"text", "", "1.5", " 1", "1 ", "+1", "01", "-0", "-", "1e3", "0x10", "9223372036854775808",
+        "-9223372036854775809", "99999999999999999999999999", "nan", "inf"}) {
+    redis_.Command({"SET", kKey, text});
+    EXPECT_THAT(counter_.Add(1), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("hits")))
+        << '"' << text << '"';
+    EXPECT_EQ(Stored(), text);
+    AddOptions options = Within(0, 10, Overflow::kSaturate);
+    options.ttl = absl::Seconds(10);
+    EXPECT_THAT(counter_.Add(1, options), StatusIs(absl::StatusCode::kFailedPrecondition));
+    EXPECT_EQ(Stored(), text);
+    EXPECT_EQ(Left(), -1);
+  }
+  for (const char* text : {"text", "", "1.5", " 1", "1 ", "9223372036854775808", "1e3"}) {
+    redis_.Command({"SET", kKey, text});
+    EXPECT_THAT(counter_.Get(), StatusIs(absl::StatusCode::kFailedPrecondition)) << text;
+    EXPECT_EQ(Stored(), text);
+  }
+}
+
+TEST_F(CounterTest, AKeyOfAnotherTypeIsReportedAndLeftAlone) {
+  redis_.Command({"RPUSH", kKey, "a", "b"});
+  EXPECT_THAT(counter_.Add(1), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("hits")));
+  EXPECT_THAT(counter_.Get(), StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_THAT(counter_.Set(1), StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_THAT(counter_.Reset(), StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_EQ(redis_.Integer({"LLEN", kKey}), 2);
+  EXPECT_EQ(Left(), -1);
+}
+
+// ---- Arguments ----
+
+TEST_F(CounterTest, BadArgumentsAreRefusedBeforeAnythingIsSent) {
+  redis_.Command({"CONFIG", "RESETSTAT"});
+  for (const std::string& name : {std::string(), std::string(513, 'x'), std::string("}x")}) {
+    const Counter counter(client_, name);
+    const auto refused = StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("name"));
+    EXPECT_THAT(counter.Add(1), refused);
+    EXPECT_THAT(counter.Get(), refused);
+    EXPECT_THAT(counter.Set(1), refused);
+    EXPECT_THAT(counter.Reset(), refused);
+  }
+  for (const absl::Duration ttl :
+       {absl::ZeroDuration(), -absl::Seconds(1), absl::Hours(24 * 366 * 100),
+        absl::InfiniteDuration(), -absl::InfiniteDuration()}) {
+    const auto refused = StatusIs(absl::StatusCode::kInvalidArgument,
+                                  AllOf(HasSubstr("ttl"), HasSubstr(absl::FormatDuration(ttl))));
+    EXPECT_THAT(counter_.Add(1, Living(ttl, TtlMode::kOnCreate)), refused);
+    EXPECT_THAT(counter_.Set(1, ttl), refused);
+  }
+  EXPECT_THAT(counter_.Add(1, Within(4, 3, Overflow::kReject)),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("min"), HasSubstr("4"), HasSubstr("max"), HasSubstr("3"))));
+  EXPECT_THAT(counter_.Add(1, {}, {.timeout = absl::ZeroDuration()}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("timeout")));
+  EXPECT_THAT(counter_.Get({.timeout = -absl::Seconds(1)}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("timeout")));
+  EXPECT_EQ(CommandCalls(redis_, "evalsha"), 0);
+  EXPECT_EQ(CommandCalls(redis_, "get"), 0);
+  EXPECT_FALSE(Exists());
+}
+
+TEST_F(CounterTest, EveryCallIsOneRoundTrip) {
+  redis_.Command({"CONFIG", "RESETSTAT"});
+  ASSERT_OK(counter_.Add(1).status());
+  EXPECT_EQ(CommandCalls(redis_, "evalsha"), 1);
+  ASSERT_OK(counter_.Set(1).status());
+  EXPECT_EQ(CommandCalls(redis_, "evalsha"), 2);
+  ASSERT_OK(counter_.Reset().status());
+  EXPECT_EQ(CommandCalls(redis_, "evalsha"), 3);
+  ASSERT_OK(counter_.Get().status());
+  EXPECT_LE(CommandCalls(redis_, "evalsha"), 4);
+  EXPECT_EQ(CommandCalls(redis_, "eval"), 0);
+}
+
+}  // namespace
+}  // namespace coord
