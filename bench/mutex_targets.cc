@@ -1,0 +1,189 @@
+// A mutex acquired and released, each caller on a name of its own: coord against hiredis with the
+// same two scripts.
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bench/hiredis_caller.h"
+#include "bench/machine.h"
+#include "bench/raw_pipeline.h"
+#include "bench/targets.h"
+#include "coord/client.h"
+#include "coord/internal/strings.h"
+#include "coord/mutex.h"
+#include "scripts.h"
+
+namespace coord::bench {
+namespace {
+
+using internal::StrCat;
+
+// One client for all callers, as a program would have it.
+class CoordMutexes {
+ public:
+  CoordMutexes(const std::string& url, int callers) {
+    absl::StatusOr<Client> client = Client::Connect(url);
+    if (!client.ok()) Fatal(client.status().ToString());
+    for (int i = 0; i < callers; ++i) {
+      mutexes_.emplace_back(*client, StrCat("ours-", i), MutexOptions{.ttl = absl::Seconds(10)});
+    }
+  }
+
+  bool Pair(int caller) const {
+    absl::StatusOr<Lease> lease = mutexes_[static_cast<std::size_t>(caller)].TryAcquire();
+    return lease.ok() && lease->Release().ok();
+  }
+
+ private:
+  std::vector<Mutex> mutexes_;
+};
+
+// A connection for each caller.
+class HiredisMutexes {
+ public:
+  HiredisMutexes(const std::string& socket_path, int callers) {
+    for (int i = 0; i < callers; ++i) mutexes_.emplace_back(socket_path, StrCat("them-", i));
+  }
+
+  bool Pair(int caller) { return mutexes_[static_cast<std::size_t>(caller)].Pair(); }
+
+ private:
+  std::deque<HiredisMutex> mutexes_;
+};
+
+// How often the server ran each command, those inside scripts included.
+std::map<std::string, std::int64_t> CommandCounts(HiredisCaller& caller) {
+  const HiredisReply reply = caller.Command({"INFO", "commandstats"});
+  if (reply == nullptr) Fatal("INFO commandstats failed");
+  std::istringstream lines(std::string(reply->str, static_cast<std::size_t>(reply->len)));
+  std::map<std::string, std::int64_t> counts;
+  for (std::string line; std::getline(lines, line);) {
+    constexpr std::string_view kCalls = ":calls=";
+    const auto at = line.find(kCalls);
+    if (at == std::string::npos || line.find("_info:") < at) continue;
+    const auto from = at + kCalls.size();
+    counts[line.substr(0, at)] =
+        internal::ParseInt64(line.substr(from, line.find(',', from) - from)).value_or(-1);
+  }
+  return counts;
+}
+
+std::map<std::string, std::int64_t> CommandsOf(HiredisCaller& caller,
+                                               const std::function<bool()>& pair) {
+  if (!pair()) Fatal("the first acquire and release failed");
+  if (caller.Command({"CONFIG", "RESETSTAT"}) == nullptr) Fatal("CONFIG RESETSTAT failed");
+  for (int i = 0; i < 100; ++i) {
+    if (!pair()) Fatal("an acquire and release failed");
+  }
+  std::map<std::string, std::int64_t> counts = CommandCounts(caller);
+  counts.erase("cmdstat_config|resetstat");
+  return counts;
+}
+
+// A ratio of unequal work would mean nothing.
+void CheckEqualWork(const std::string& socket_path, const std::function<bool(int)>& a,
+                    const std::function<bool(int)>& b) {
+  HiredisCaller caller(socket_path);
+  const auto of_a = CommandsOf(caller, [&] { return a(0); });
+  const auto of_b = CommandsOf(caller, [&] { return b(0); });
+  if (of_a == of_b) return;
+  std::string text = "the two sides give the server different work; 100 pairs are:";
+  for (const auto& [command, count] : of_a) text += StrCat("\n  yardstick ", command, " ", count);
+  for (const auto& [command, count] : of_b) text += StrCat("\n  coord ", command, " ", count);
+  Fatal(text);
+}
+
+void Against(Run& run, int callers, Mode mode, Bound bound) {
+  const std::string id = StrCat("mutex.t", callers, ".", ModeName(mode), ".vs_hiredis");
+  if (!run.report.Wants(id)) return;
+  if (!ModeIsPossible(mode)) return run.report.Skip(id, "it needs two CPUs");
+  ApplyMode(mode, run.server.pid());
+  HiredisMutexes theirs(run.server.socket_path(), callers);
+  const CoordMutexes ours(run.server.url(), callers);
+  const auto a = [&](int caller) { return theirs.Pair(caller); };
+  const auto b = [&](int caller) { return ours.Pair(caller); };
+  CheckEqualWork(run.server.socket_path(), a, b);
+  run.report.Add(id, mode, Alternate(run.effort, callers, a, b), bound, "hiredis");
+}
+
+// How much the library adds to bare send and recv.
+void AgainstRaw(Run& run, Mode mode, Bound bound) {
+  const std::string id = StrCat("mutex.t1.", ModeName(mode), ".vs_raw");
+  if (!run.report.Wants(id)) return;
+  if (!ModeIsPossible(mode)) return run.report.Skip(id, "it needs two CPUs");
+  ApplyMode(mode, run.server.pid());
+  RawPipeline theirs(run.server.socket_path());
+  theirs.Load(internal::kMutexAcquire);
+  theirs.Load(internal::kMutexRelease);
+  CheapOwnerIds owners;
+  const CoordMutexes ours(run.server.url(), 1);
+  const auto a = [&](int) {
+    const std::string& owner = owners.Next();
+    theirs.Add(internal::kMutexAcquire, {"coord:{them-0}:lease", "coord:{them-0}:fence"},
+               {owner, "10000"});
+    if (!theirs.Run()) return false;
+    theirs.Add(internal::kMutexRelease, {"coord:{them-0}:lease"}, {owner});
+    return theirs.Run();
+  };
+  const auto b = [&](int caller) { return ours.Pair(caller); };
+  CheckEqualWork(run.server.socket_path(), a, b);
+  run.report.Add(id, mode, Alternate(run.effort, 1, a, b), bound, "send and recv");
+}
+
+// How near 64 callers come to one that sends the same commands in deep pipelines and waits for
+// nothing in between.
+void AgainstPipeline(Run& run, Mode mode, Bound bound) {
+  const std::string id = StrCat("mutex.t64.", ModeName(mode), ".vs_pipeline");
+  if (!run.report.Wants(id)) return;
+  if (!ModeIsPossible(mode)) return run.report.Skip(id, "it needs two CPUs");
+  ApplyMode(mode, run.server.pid());
+  constexpr int kPairs = 256;
+  constexpr int kCallers = 64;
+  RawPipeline pipeline(run.server.socket_path());
+  pipeline.Load(internal::kMutexAcquire);
+  pipeline.Load(internal::kMutexRelease);
+  CheapOwnerIds owners;
+  const CoordMutexes ours(run.server.url(), kCallers);
+  const auto a = [&](int) {
+    for (int i = 0; i < kPairs; ++i) {
+      const std::string& owner = owners.Next();
+      const std::string lease = StrCat("coord:{them-", i, "}:lease");
+      pipeline.Add(internal::kMutexAcquire, {lease, StrCat("coord:{them-", i, "}:fence")},
+                   {owner, "10000"});
+      pipeline.Add(internal::kMutexRelease, {lease}, {owner});
+    }
+    return pipeline.Run();
+  };
+  const auto b = [&](int caller) { return ours.Pair(caller); };
+  RunSlice(1, run.effort.slice, a);
+  RunSlice(kCallers, run.effort.slice, b);
+  Comparison comparison;
+  for (int round = 0; round < run.effort.rounds; ++round) {
+    comparison.a.push_back(RunSlice(1, run.effort.slice, a));
+    comparison.a.back().per_second *= kPairs;
+    comparison.b.push_back(RunSlice(kCallers, run.effort.slice, b));
+    comparison.ratios.push_back(comparison.b.back().per_second / comparison.a.back().per_second);
+  }
+  run.report.Add(id, mode, comparison, bound, "one pipeline of 512 commands");
+}
+
+}  // namespace
+
+void MeasureMutex(Run& run) {
+  Against(run, 1, Mode::kSame, Bound::AtLeast(1.0));
+  Against(run, 1, Mode::kPin, Bound::AtLeast(2.0));
+  Against(run, 8, Mode::kPin, Bound::AtLeast(1.4));
+  Against(run, 64, Mode::kPin, Bound::AtLeast(2.2));
+  // For the picture; not due yet.
+  Against(run, 64, Mode::kSame, Bound());
+  AgainstRaw(run, Mode::kSame, Bound());
+  AgainstPipeline(run, Mode::kPin, Bound());
+}
+
+}  // namespace coord::bench

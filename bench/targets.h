@@ -1,0 +1,30 @@
+// The groups of targets, one file each.
+#ifndef COORD_BENCH_TARGETS_H_
+#define COORD_BENCH_TARGETS_H_
+
+#include <string>
+
+#include "bench/redis_server.h"
+#include "bench/report.h"
+#include "bench/slice.h"
+
+namespace coord::bench {
+
+struct Run {
+  RedisServer& server;
+  Effort effort;
+  std::string program;  // the coord program; empty: not built
+  Report& report;
+};
+
+void MeasureMutex(Run& run);
+void MeasureServerCpu(Run& run);
+void MeasureClient(Run& run);
+
+// What MeasureClient starts as a process of its own: 64 callers of one client for a second; prints
+// peak memory in KB.
+int RunMemoryProbe(const std::string& url);
+
+}  // namespace coord::bench
+
+#endif  // COORD_BENCH_TARGETS_H_
