@@ -4,13 +4,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <climits>
 #include <ctime>
 
 namespace coord::internal {
 
 static_assert(sizeof(std::atomic<std::uint32_t>) == sizeof(std::uint32_t));
 
-void FutexWait(const std::atomic<std::uint32_t>& word, std::uint32_t expected,
+void FutexWait(const std::atomic<std::uint32_t>& word, std::uint32_t expected, std::uint32_t bits,
                SteadyTime deadline) {
   timespec until{};
   timespec* timeout = nullptr;
@@ -23,11 +24,12 @@ void FutexWait(const std::atomic<std::uint32_t>& word, std::uint32_t expected,
   }
   // FUTEX_WAIT_BITSET takes an absolute time of CLOCK_MONOTONIC, which is what steady_clock reads.
   syscall(SYS_futex, &word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, expected, timeout, nullptr,
-          FUTEX_BITSET_MATCH_ANY);
+          bits);
 }
 
-void FutexWake(const std::atomic<std::uint32_t>* word) {
-  syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, nullptr, nullptr, 0);
+void FutexWake(const std::atomic<std::uint32_t>& word, std::uint32_t bits) {
+  syscall(SYS_futex, &word, FUTEX_WAKE_BITSET | FUTEX_PRIVATE_FLAG, INT_MAX, nullptr, nullptr,
+          bits);
 }
 
 }  // namespace coord::internal

@@ -1,6 +1,7 @@
-// Sleeping on one word: what a caller of the shared connection does while another reads its reply.
-// One call wakes exactly one thread, and the word may be gone by then, which neither
-// std::atomic::wait (no deadline) nor a condition variable (must outlive the wake) offers.
+// Sleeping on a shared word, each with a bit of one's own: what callers of the shared connection do
+// while another reads their replies. One system call wakes exactly those whose replies have come,
+// however many they are, and so the one who wakes them is interrupted once at most; neither
+// std::atomic::wait nor a condition variable can do that.
 #ifndef COORD_INTERNAL_FUTEX_H_
 #define COORD_INTERNAL_FUTEX_H_
 
@@ -11,12 +12,13 @@
 
 namespace coord::internal {
 
-// Sleeps while `word` holds `expected`, until woken or `deadline`; may wake without cause.
-void FutexWait(const std::atomic<std::uint32_t>& word, std::uint32_t expected, SteadyTime deadline);
+// Sleeps while `word` holds `expected`, until a wake for one of `bits`, or `deadline`; may wake
+// without cause.
+void FutexWait(const std::atomic<std::uint32_t>& word, std::uint32_t expected, std::uint32_t bits,
+               SteadyTime deadline);
 
-// Wakes the sleeper at `word`, if there is one. Only the address is used: the word itself may have
-// ended.
-void FutexWake(const std::atomic<std::uint32_t>* word);
+// Wakes all who sleep at `word` for one of `bits`.
+void FutexWake(const std::atomic<std::uint32_t>& word, std::uint32_t bits);
 
 }  // namespace coord::internal
 

@@ -45,6 +45,7 @@ void Connection::Enqueue(Exchange& exchange) {
   entry.end = queued_ + exchange.bytes_.size();
   queued_ = entry.end;
   output_.append(exchange.bytes_);
+  exchange.bed_ = next_bed_++ % kBeds;
   in_flight_.push_back(entry);
 }
 
@@ -74,7 +75,7 @@ void Connection::Flush() {
       break;
     } else {
       writing_ = false;  // the kernel took none of the rest
-      WakeList wake;
+      WakeList wake{};
       Fail(MakeStatus(absl::StatusCode::kUnavailable,
                       StrCat("connection to ", peer_,
                              " broke while sending: ", std::strerror(static_cast<int>(-n)))),
@@ -97,17 +98,21 @@ void Connection::FlushOrDefer() {
   }
 }
 
-void Connection::Submit(Exchange& exchange) {
-  MutexLock lock(mutex_);
-  if (!broken_.ok()) {
-    exchange.not_sent_ = true;
-    exchange.status_ =
-        MakeStatus(absl::StatusCode::kUnavailable, FromAbsl(broken_.message()), kUnavailable);
-    exchange.state_.store(Exchange::kDone, std::memory_order_release);
+void Connection::Accept(Exchange& exchange) {
+  if (broken_.ok()) {
+    Enqueue(exchange);
+    FlushOrDefer();
     return;
   }
-  Enqueue(exchange);
-  FlushOrDefer();
+  exchange.not_sent_ = true;
+  exchange.status_ =
+      MakeStatus(absl::StatusCode::kUnavailable, FromAbsl(broken_.message()), kUnavailable);
+  exchange.state_.store(Exchange::kDone, std::memory_order_release);
+}
+
+void Connection::Submit(Exchange& exchange) {
+  MutexLock lock(mutex_);
+  Accept(exchange);
 }
 
 bool Connection::TryLead(Exchange& exchange) {
@@ -138,15 +143,7 @@ Connection::WaitResult Connection::Run(Exchange& exchange, const CallLimits& lim
   bool lead;
   {
     MutexLock lock(mutex_);
-    if (!broken_.ok()) {
-      exchange.not_sent_ = true;
-      exchange.status_ =
-          MakeStatus(absl::StatusCode::kUnavailable, FromAbsl(broken_.message()), kUnavailable);
-      exchange.state_.store(Exchange::kDone, std::memory_order_release);
-      return WaitResult::kDone;
-    }
-    Enqueue(exchange);
-    FlushOrDefer();
+    Accept(exchange);
     lead = TryLead(exchange);
   }
   return WaitAfterTry(exchange, limits, lead);
@@ -173,16 +170,22 @@ Connection::WaitResult Connection::WaitAfterTry(Exchange& exchange, const CallLi
 // Returns kDone when the exchange is done or when it has been given the reader's role (then it is
 // not done).
 Connection::WaitResult Connection::Sleep(Exchange& exchange, SteadyTime deadline) {
+  const std::atomic<std::uint32_t>& bed = beds_[exchange.bed_ / 32];
+  const std::uint32_t bit = 1u << (exchange.bed_ % 32);
   WaitResult result = WaitResult::kDone;
   while (true) {
+    // Read before we say that we sleep: a wake that follows changes it, and the kernel then does
+    // not let us lie down.
+    const std::uint32_t wakes = bed.load();
     std::uint32_t state = exchange.state_.load(std::memory_order_acquire);
-    if (state == Exchange::kDone || state == Exchange::kLead) break;
+    if (state == Exchange::kDone) return result;
+    if (state == Exchange::kLead) break;
     state = Exchange::kAwake;
     if (!exchange.state_.compare_exchange_strong(state, Exchange::kAsleep)) continue;
     // Kick sets its mark before it looks whether we sleep, and we look for the mark after saying
     // that we do.
     if (!exchange.kicked_.load()) {
-      FutexWait(exchange.state_, Exchange::kAsleep, deadline);
+      FutexWait(bed, wakes, bit, deadline);
     }
     state = Exchange::kAsleep;
     exchange.state_.compare_exchange_strong(state, Exchange::kAwake);
@@ -195,7 +198,7 @@ Connection::WaitResult Connection::Sleep(Exchange& exchange, SteadyTime deadline
       break;
     }
   }
-  WakeList wake;
+  WakeList wake{};
   {
     MutexLock lock(mutex_);
     exchange.waiting_ = false;
@@ -215,22 +218,29 @@ void Connection::Kick(Exchange& exchange) {
   exchange.kicked_.store(true);
   std::uint32_t state = Exchange::kAsleep;
   if (exchange.state_.compare_exchange_strong(state, Exchange::kAwake)) {
-    FutexWake(&exchange.state_);
+    WakeList wake{};
+    Rouse(exchange.bed_, wake);
+    Wake(wake);
   }
   eventfd_write(wake_fd_.get(), 1);  // it may be the reader, in poll
 }
 
 // After this the exchange belongs to its caller again and may be gone.
 void Connection::Finish(Exchange& exchange, WakeList& wake) {
-  const auto* word = &exchange.state_;
+  const std::uint32_t bed = exchange.bed_;
   if (exchange.state_.exchange(Exchange::kDone, std::memory_order_acq_rel) == Exchange::kAsleep) {
-    wake.push_back(word);
+    Rouse(bed, wake);
   }
 }
 
-void Connection::Wake(WakeList& wake) {
-  for (const auto* word : wake) FutexWake(word);
-  wake.clear();
+void Connection::Rouse(std::uint32_t bed, WakeList& wake) { wake[bed / 32] |= 1u << (bed % 32); }
+
+void Connection::Wake(const WakeList& wake) {
+  for (std::size_t i = 0; i < wake.size(); ++i) {
+    if (wake[i] == 0) continue;
+    beds_[i].fetch_add(1);
+    FutexWake(beds_[i], wake[i]);
+  }
 }
 
 bool Connection::Abandon(Exchange& exchange) {
@@ -280,7 +290,7 @@ void Connection::Fail(const absl::Status& why, WakeList& wake) {
 }
 
 void Connection::Break(const absl::Status& why) {
-  WakeList wake;
+  WakeList wake{};
   {
     MutexLock lock(mutex_);
     Fail(why, wake);

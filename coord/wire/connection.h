@@ -11,6 +11,7 @@
 #ifndef COORD_WIRE_CONNECTION_H_
 #define COORD_WIRE_CONNECTION_H_
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <deque>
@@ -56,6 +57,7 @@ class Exchange {
   std::size_t first_size_;
   std::span<Reply> replies_;
   std::size_t received_ = 0;
+  std::uint32_t bed_ = 0;  // where its caller sleeps; see Connection::beds_
   absl::Status status_;
   bool not_sent_ = false;
   bool waiting_ = false;  // guarded by the connection: a thread stands in Wait and can be given the
@@ -103,8 +105,12 @@ class Connection {
     std::size_t remaining;                // replies still to come
     std::uint64_t begin, first_end, end;  // offsets in the stream of all bytes ever queued
   };
-  using WakeList = std::vector<const std::atomic<std::uint32_t>*>;
+  // Whom to wake once the lock is let go: for each word, the bits.
+  static constexpr std::uint32_t kBeds = 128;
+  using WakeList = std::array<std::uint32_t, kBeds / 32>;
 
+  // Queues and writes; on a broken connection the exchange is done at once.
+  void Accept(Exchange& exchange) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Enqueue(Exchange& exchange) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Flush() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Flushes, or leaves it to a reader who is awake and will do so before it waits.
@@ -119,20 +125,30 @@ class Connection {
   // Receives once, waiting if there is nothing. False: look at the limits again.
   bool Receive(SteadyTime deadline);
   void PollOnce(SteadyTime deadline);
-  // Parses what has been received and delivers it. True when it stopped at its turn's limit with
-  // more left.
-  bool DeliverBuffered();
+  // Parses what has been received, up to a turn's limit, and hands it out.
+  enum class Delivery {
+    kDry,   // nothing whole is left
+    kMore,  // perhaps there is more
+    kLeft,  // the exchange is done, and the role is passed on or free
+  };
+  Delivery DeliverBuffered(const Exchange& exchange);
   void Deliver(std::span<Reply> replies, WakeList& wake) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PassRole(WakeList& wake) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Fail(const absl::Status& why, WakeList& wake) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static void Finish(Exchange& exchange, WakeList& wake);
-  static void Wake(WakeList& wake);
+  static void Rouse(std::uint32_t bed, WakeList& wake);
+  void Wake(const WakeList& wake);
   void Kick(Exchange& exchange);
 
   // Constant after construction.
   const std::unique_ptr<Socket> socket_;
   const std::string peer_;
   const UniqueFd wake_fd_;  // stands in the reader's poll
+
+  // Where callers sleep: a word for 32, which counts the wakes; a bit for each. They are given out
+  // in the order of the commands, so the callers of one batch of replies share a word or two. Two
+  // callers far apart may share a bit: one is then woken for nothing.
+  std::array<std::atomic<std::uint32_t>, kBeds / 32> beds_{};
 
   // The reader's alone; the role passes under mutex_.
   RespParser parser_;
@@ -147,6 +163,7 @@ class Connection {
       false};  // the reader sleeps; set under mutex_, when nothing is left to flush
   std::atomic<std::size_t> deferred_{
       0};  // how many submissions were left to the reader; changed under mutex_
+  std::uint32_t next_bed_ ABSL_GUARDED_BY(mutex_) = 0;
   std::deque<Entry> in_flight_ ABSL_GUARDED_BY(mutex_);
   std::string output_ ABSL_GUARDED_BY(mutex_);  // not yet taken by a writer
   std::string sending_;                         // the writer's, or under mutex_ when nobody writes

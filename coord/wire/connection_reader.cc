@@ -31,9 +31,13 @@ Connection::WaitResult Connection::Lead(Exchange& exchange, const CallLimits& li
   WaitResult result = WaitResult::kDone;
   bool more = true;
   while (true) {
-    if (more) more = DeliverBuffered();
-    if (exchange.done()) break;
-    if (more) continue;
+    if (more) {
+      const Delivery delivery = DeliverBuffered(exchange);
+      if (delivery == Delivery::kLeft) return WaitResult::kDone;
+      more = delivery == Delivery::kMore;
+      if (more) continue;
+    }
+    if (exchange.done()) break;  // another thread has failed the connection
     if (exchange.kicked_.load()) {
       result = WaitResult::kStopped;
       break;
@@ -45,7 +49,7 @@ Connection::WaitResult Connection::Lead(Exchange& exchange, const CallLimits& li
       break;
     }
   }
-  WakeList wake;
+  WakeList wake{};
   {
     MutexLock lock(mutex_);
     PassRole(wake);
@@ -82,7 +86,7 @@ bool Connection::Receive(SteadyTime deadline) {
     return true;
   }
   if (n == -EAGAIN) return false;
-  WakeList wake;
+  WakeList wake{};
   {
     MutexLock lock(mutex_);
     Fail(MakeStatus(absl::StatusCode::kUnavailable,
@@ -120,7 +124,7 @@ void Connection::PollOnce(SteadyTime deadline) {
   }
 }
 
-bool Connection::DeliverBuffered() {
+Connection::Delivery Connection::DeliverBuffered(const Exchange& exchange) {
   parsed_.clear();
   bool more = true;
   absl::Status error;
@@ -136,8 +140,9 @@ bool Connection::DeliverBuffered() {
     if (outcome == RespParser::Outcome::kError) error = parser_.error();
     break;
   }
-  if (parsed_.empty() && error.ok()) return false;
-  WakeList wake;
+  if (parsed_.empty() && error.ok()) return Delivery::kDry;
+  bool left = false;
+  WakeList wake{};
   {
     MutexLock lock(mutex_);
     Deliver(parsed_, wake);
@@ -147,9 +152,13 @@ bool Connection::DeliverBuffered() {
                StrCat(peer_, " does not speak the Redis protocol: ", FromAbsl(error.message()))),
            wake);
     }
+    // In the same turn at the lock, and the next reader in the same wake as those who are served.
+    left = exchange.done();
+    if (left) PassRole(wake);
   }
   Wake(wake);
-  return more;
+  if (left) return Delivery::kLeft;
+  return more ? Delivery::kMore : Delivery::kDry;
 }
 
 void Connection::Deliver(std::span<Reply> replies, WakeList& wake) {
@@ -175,8 +184,9 @@ void Connection::PassRole(WakeList& wake) {
   for (Entry& entry : in_flight_) {
     if (entry.exchange == nullptr || !entry.exchange->waiting_) continue;
     entry.exchange->waiting_ = false;
-    const auto* word = &entry.exchange->state_;
-    if (entry.exchange->state_.exchange(Exchange::kLead) == Exchange::kAsleep) wake.push_back(word);
+    if (entry.exchange->state_.exchange(Exchange::kLead) == Exchange::kAsleep) {
+      Rouse(entry.exchange->bed_, wake);
+    }
     return;
   }
   reading_ = false;
