@@ -71,6 +71,9 @@ Mutex::Mutex(Client client, std::string_view name, MutexOptions options)
   lease_key_ = *std::move(lease);
   fence_key_ = *std::move(fence);
   usable_ = internal::CheckTtl(options_.ttl);
+  if (!usable_.ok()) return;
+  options_.ttl = absl::Ceil(options_.ttl, absl::Milliseconds(1));
+  ttl_ms_ = StrCat(internal::CeilMilliseconds(options_.ttl));
 }
 
 absl::StatusOr<Lease> Mutex::TryAcquire(CallOptions options) const {
@@ -94,8 +97,7 @@ absl::StatusOr<Lease> Mutex::Take(bool wait, absl::Duration timeout,
   if (!usable_.ok()) return usable_;
   const std::shared_ptr<internal::Session> session = internal::SharedSessionOf(client_);
   if (absl::Status status = session->Usable(); !status.ok()) return status;
-  const absl::Duration ttl = absl::Ceil(options_.ttl, absl::Milliseconds(1));
-  const std::string ttl_ms = StrCat(internal::CeilMilliseconds(ttl));
+  const absl::Duration ttl = options_.ttl;
   const CallLimits limits{internal::DeadlineAfter(timeout), stop};
   internal::PollingWait polling;
   internal::WaitStrategy& waiting = polling;
@@ -122,9 +124,10 @@ absl::StatusOr<Lease> Mutex::Take(bool wait, absl::Duration timeout,
     call.deadline = internal::DeadlineAfter(client_.options().timeout);
     if (timeout > absl::ZeroDuration()) call.deadline = std::min(call.deadline, limits.deadline);
     internal::CallTrace trace;
-    absl::StatusOr<Reply> reply = session->Execute(
-        internal::Bind(internal::kMutexAcquire, {lease_key_, fence_key_}, {identity.owner, ttl_ms}),
-        call, &trace);
+    absl::StatusOr<Reply> reply =
+        session->Execute(internal::Bind(internal::kMutexAcquire, {lease_key_, fence_key_},
+                                        {identity.owner, ttl_ms_}),
+                         call, &trace);
     // The same owner may ask again whatever became of the question before: it gets the same token
     // and what is left.
     identity_may_hold |= trace.replayed;

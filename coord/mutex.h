@@ -57,6 +57,7 @@ class Mutex {
   absl::Status usable_;
   std::string lease_key_;
   std::string fence_key_;
+  std::string ttl_ms_;
 };
 
 }  // namespace coord

@@ -59,6 +59,7 @@ bool Background::Add(std::shared_ptr<Beat> beat) {
     Beat& added = *beat;
     added.place_ = beats_.insert(beats_.end(), std::move(beat));
     added.added_ = true;
+    if (when >= planned_) return true;  // the thread looks soon enough
   }
   Poke(when);
   return true;

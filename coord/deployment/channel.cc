@@ -6,7 +6,6 @@
 #include <optional>
 #include <utility>
 
-#include "absl/random/random.h"
 #include "coord/internal/status.h"
 #include "coord/internal/strings.h"
 
@@ -86,9 +85,9 @@ absl::StatusOr<std::shared_ptr<Connection>> Channel::Get(const CallLimits& limit
       mutex_.Unlock();
       return status;
     }
-    absl::InsecureBitGen random;
-    next_attempt_ = std::chrono::steady_clock::now() +
-                    absl::ToChronoNanoseconds(JitteredDelay(BackoffLimits{}, ++failures_, random));
+    next_attempt_ =
+        std::chrono::steady_clock::now() +
+        absl::ToChronoNanoseconds(JitteredDelay(BackoffLimits{}, ++failures_, jitter_.Next()));
   }
 }
 

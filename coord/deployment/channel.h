@@ -14,6 +14,7 @@
 #include "coord/deployment/handshake.h"
 #include "coord/internal/backoff.h"
 #include "coord/internal/deadline.h"
+#include "coord/internal/jitter.h"
 #include "coord/internal/sync.h"
 #include "coord/wire/connection.h"
 
@@ -60,6 +61,7 @@ class Channel {
   int generation_ ABSL_GUARDED_BY(mutex_) = 0;
   SteadyTime next_attempt_ ABSL_GUARDED_BY(mutex_) = SteadyTime::min();
   absl::Status last_error_ ABSL_GUARDED_BY(mutex_);
+  Jitter jitter_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace coord::internal

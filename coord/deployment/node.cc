@@ -22,11 +22,11 @@ constexpr std::string_view kUnknown =
 // Sends one exchange and says what became of it.
 absl::Status RunOnce(Connection& connection, Exchange& exchange, const CallLimits& limits,
                      std::string_view what, const std::string& name) {
-  const std::string context = StrCat(what, " at ", name, ": ");
   const Connection::WaitResult result = connection.Run(exchange, limits);
+  if (result == Connection::WaitResult::kDone && exchange.status().ok()) return absl::OkStatus();
+  const std::string context = StrCat(what, " at ", name, ": ");
   if (result == Connection::WaitResult::kDone) {
     const absl::Status& status = exchange.status();
-    if (status.ok()) return status;
     return MakeStatus(status.code(),
                       StrCat(context, FromAbsl(status.message()),
                              IsOutcomeUnknown(status) ? kUnknown : std::string_view()),

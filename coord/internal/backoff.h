@@ -5,7 +5,6 @@
 
 #include <algorithm>
 
-#include "absl/random/random.h"
 #include "absl/time/time.h"
 
 namespace coord::internal {
@@ -22,10 +21,9 @@ inline absl::Duration BackoffBound(const BackoffLimits& limits, int failures) {
   return std::min(bound, limits.most);
 }
 
-template <typename Generator>
-absl::Duration JitteredDelay(const BackoffLimits& limits, int failures, Generator& random) {
-  return absl::Uniform(absl::IntervalClosedClosed, random, 0.0, 1.0) *
-         BackoffBound(limits, failures);
+// `random` is between 0 and 1.
+inline absl::Duration JitteredDelay(const BackoffLimits& limits, int failures, double random) {
+  return random * BackoffBound(limits, failures);
 }
 
 }  // namespace coord::internal

@@ -18,14 +18,12 @@ std::string NewOwnerId(std::string_view label) {
     return {};
   }
   constexpr char kHex[] = "0123456789abcdef";
-  std::string id;
-  id.reserve(2 * sizeof(bits) + 1 + label.size());
-  for (const unsigned char byte : bits) {
-    id.push_back(kHex[byte >> 4]);
-    id.push_back(kHex[byte & 15]);
+  std::string id(2 * sizeof(bits) + 1 + label.size(), '@');
+  for (std::size_t i = 0; i < sizeof(bits); ++i) {
+    id[2 * i] = kHex[bits[i] >> 4];
+    id[2 * i + 1] = kHex[bits[i] & 15];
   }
-  id.push_back('@');
-  id.append(label);
+  label.copy(id.data() + 2 * sizeof(bits) + 1, label.size());
   return id;
 }
 

@@ -32,8 +32,8 @@ absl::Duration PollingWait::Pause(int asked, absl::Duration holder_left, double 
 }
 
 bool PollingWait::Wait(absl::Duration holder_left, const CallLimits& limits) {
-  const double random = absl::Uniform(absl::IntervalClosedClosed, random_, 0.0, 1.0);
-  return SleepUntil(DeadlineAfter(Pause(++asked_, holder_left, random)), limits);
+  if (!jitter_) jitter_.emplace();
+  return SleepUntil(DeadlineAfter(Pause(++asked_, holder_left, jitter_->Next())), limits);
 }
 
 }  // namespace coord::internal

@@ -2,10 +2,12 @@
 #ifndef COORD_INTERNAL_WAITING_H_
 #define COORD_INTERNAL_WAITING_H_
 
-#include "absl/random/random.h"
+#include <optional>
+
 #include "absl/time/time.h"
 #include "coord/internal/backoff.h"
 #include "coord/internal/deadline.h"
+#include "coord/internal/jitter.h"
 
 namespace coord::internal {
 
@@ -28,7 +30,7 @@ class PollingWait final : public WaitStrategy {
 
  private:
   int asked_ = 0;
-  absl::InsecureBitGen random_;
+  std::optional<Jitter> jitter_;  // seeded by the first wait: most acquires need none
 };
 
 // Sleeps until `deadline`. False when `limits` end it first.

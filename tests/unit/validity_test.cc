@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "coord/internal/backoff.h"
+#include "coord/internal/jitter.h"
 #include "coord/internal/waiting.h"
 
 namespace coord::internal {
@@ -50,12 +51,12 @@ TEST(BackoffTest, TheBoundDoublesUpToItsLimit) {
 }
 
 TEST(BackoffTest, DelaysFillTheWholeRangeBelowTheBound) {
-  absl::InsecureBitGen random;
+  Jitter random(1);
   const BackoffLimits limits{absl::Milliseconds(100), absl::Seconds(1)};
   absl::Duration least = absl::InfiniteDuration();
   absl::Duration most = absl::ZeroDuration();
   for (int i = 0; i < 2000; ++i) {
-    const absl::Duration delay = JitteredDelay(limits, 3, random);
+    const absl::Duration delay = JitteredDelay(limits, 3, random.Next());
     least = std::min(least, delay);
     most = std::max(most, delay);
   }
