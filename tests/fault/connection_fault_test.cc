@@ -151,7 +151,8 @@ TEST_F(ConnectionFaultTest, SingleByteSplitsChangeNoResult) {
   const Client client = Connect(absl::Seconds(20));
   proxy_.Set(Direction::kReplies, {.chunk = 1});
   proxy_.Set(Direction::kRequests, {.chunk = 1});
-  const std::string binary("\r\n$5\r\n\0\xff*3\r\n", 14);
+  constexpr char kBinary[] = "\r\n$5\r\n\0\xff*3\r\n";
+  const std::string binary(kBinary, sizeof(kBinary) - 1);
   ASSERT_OK_AND_ASSIGN(Reply reply, client.Command({"SET", binary, binary}));
   EXPECT_EQ(reply.text(), "OK");
   ASSERT_OK_AND_ASSIGN(reply, client.Command({"GET", binary}));

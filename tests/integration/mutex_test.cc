@@ -34,6 +34,7 @@
 namespace coord {
 namespace {
 
+using ::coord::testing::AllCalls;
 using ::coord::testing::CommandCalls;
 using ::coord::testing::Eventually;
 using ::coord::testing::ForkAndRun;
@@ -41,6 +42,7 @@ using ::coord::testing::Process;
 using ::coord::testing::RawRedis;
 using ::coord::testing::RedisServer;
 using ::coord::testing::StatusIs;
+using ::coord::testing::Stopwatch;
 using ::testing::AllOf;
 using ::testing::ContainsRegex;
 using ::testing::ElementsAre;
@@ -61,30 +63,6 @@ std::string ScriptText(const std::string& name) {
   text << file.rdbuf();
   if (text.str().empty()) testing::Fatal("no script " + name);
   return text.str();
-}
-
-class Stopwatch {
- public:
-  absl::Duration elapsed() const {
-    return absl::FromChrono(std::chrono::steady_clock::now() - start_);
-  }
-
- private:
-  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
-
-// Every command that the server has run, by its own count, but for INFO and CONFIG, which the test
-// asks with.
-std::int64_t AllCalls(RawRedis& redis) {
-  std::istringstream lines(redis.Text({"INFO", "commandstats"}));
-  std::int64_t calls = 0;
-  for (std::string line; std::getline(lines, line);) {
-    const std::size_t at = line.find(":calls=");
-    if (line.rfind("cmdstat_", 0) != 0 || at == std::string::npos) continue;
-    if (line.rfind("cmdstat_info", 0) == 0 || line.rfind("cmdstat_config", 0) == 0) continue;
-    calls += std::stoll(line.substr(at + 7));
-  }
-  return calls;
 }
 
 // Scripts answer numbers as integers or as decimal strings.

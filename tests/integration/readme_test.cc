@@ -7,7 +7,15 @@
 #include <string>
 #include <vector>
 
+#include "coord/capped_list.h"
+#include "coord/client.h"
+#include "coord/counter.h"
+#include "coord/json_document.h"
+#include "coord/mutex.h"
+#include "coord/rate_limiter.h"
 #include "tests/support/process.h"
+#include "tests/support/redis_server.h"
+#include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 
 namespace coord::testing {
@@ -52,6 +60,52 @@ TEST(ReadmeTest, EveryShellCommandDoesWhatItSays) {
   }
   const ProcessResult stopped = RunProgram({program, "embedded", "stop"}, options);
   EXPECT_TRUE(stopped.ok()) << stopped.err;
+}
+
+// The ACL rules in backquotes, which may go over several lines.
+std::vector<std::string> ListedRights() {
+  std::string text;
+  for (const std::string& line : ReadmeLines()) text += line + " ";
+  const std::size_t begin = text.find("`~coord:*") + 1;
+  std::istringstream words(text.substr(begin, text.find('`', begin) - begin));
+  std::vector<std::string> rights;
+  for (std::string word; words >> word;) rights.push_back(word);
+  return rights;
+}
+
+TEST(ReadmeTest, TheRightsItListsSufficeForEveryPrimitive) {
+  std::vector<std::string> args = {"--user", "ann", "on", ">secret"};
+  const std::vector<std::string> rights = ListedRights();
+  ASSERT_GT(rights.size(), 10u);
+  args.insert(args.end(), rights.begin(), rights.end());
+  RedisServer server({.args = args});
+  const std::string url = "unix://ann:secret@" + server.socket_path();
+  ASSERT_OK_AND_ASSIGN(const Client client, Client::Connect(url));
+
+  ASSERT_OK_AND_ASSIGN(Lease lease, Mutex(client, "a").Acquire(absl::Seconds(5)));
+  EXPECT_OK(lease.Renew(absl::Seconds(5)));
+  EXPECT_OK(lease.Release());
+  const Counter counter(client, "a");
+  EXPECT_OK(counter.Add(1, {.max = 10, .ttl = absl::Seconds(60)}));
+  EXPECT_OK(counter.Get());
+  EXPECT_OK(counter.Set(3));
+  EXPECT_OK(counter.Reset());
+  const RateLimiter limiter(client, {.permits = 10});
+  EXPECT_OK(limiter.Take("a"));
+  EXPECT_OK(limiter.Peek("a"));
+  EXPECT_OK(limiter.Reset("a"));
+  const CappedList list(client, "a", {.max_items = 1, .ttl = absl::Seconds(60)});
+  EXPECT_OK(list.Push("x"));
+  EXPECT_OK(list.Push("y"));
+  EXPECT_OK(list.Range());
+  const JsonDocument document(client, "a");
+  EXPECT_OK(document.Set(R"({"n":1,"s":"x"})"));
+  EXPECT_OK(document.Get());
+  EXPECT_OK(document.CompareAndSetField("/n", "1", "2"));
+  EXPECT_OK(document.CompareAndSetField("/n", "2", "2000"));
+  EXPECT_TRUE(client.Health().ok());
+  // And no more than that.
+  EXPECT_EQ(client.Command({"FLUSHALL"}).status().code(), absl::StatusCode::kPermissionDenied);
 }
 
 TEST(ReadmeTest, ItsFirstCommandsAreThere) {

@@ -139,4 +139,16 @@ std::int64_t CommandCalls(RawRedis& redis, std::string_view command) {
   return at == std::string::npos ? 0 : std::strtoll(stats.c_str() + at + label.size(), nullptr, 10);
 }
 
+std::int64_t AllCalls(RawRedis& redis) {
+  std::istringstream lines(redis.Text({"INFO", "commandstats"}));
+  std::int64_t calls = 0;
+  for (std::string line; std::getline(lines, line);) {
+    const std::size_t at = line.find(":calls=");
+    if (line.rfind("cmdstat_", 0) != 0 || at == std::string::npos) continue;
+    if (line.rfind("cmdstat_info", 0) == 0 || line.rfind("cmdstat_config", 0) == 0) continue;
+    calls += std::stoll(line.substr(at + 7));
+  }
+  return calls;
+}
+
 }  // namespace coord::testing

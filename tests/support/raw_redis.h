@@ -53,6 +53,8 @@ class RawRedis {
 
 // How often the server has run `command` since it started or since CONFIG RESETSTAT.
 std::int64_t CommandCalls(RawRedis& redis, std::string_view command);
+// All of its commands together, but for INFO and CONFIG, which tests ask with.
+std::int64_t AllCalls(RawRedis& redis);
 
 }  // namespace coord::testing
 

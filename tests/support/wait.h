@@ -22,6 +22,16 @@ bool Eventually(Predicate&& predicate, absl::Duration timeout = absl::Seconds(10
   return true;
 }
 
+class Stopwatch {
+ public:
+  absl::Duration elapsed() const {
+    return absl::FromChrono(std::chrono::steady_clock::now() - start_);
+  }
+
+ private:
+  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
 }  // namespace coord::testing
 
 #endif  // COORD_TESTS_SUPPORT_WAIT_H_
