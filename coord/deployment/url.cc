@@ -18,8 +18,6 @@
 namespace coord::internal {
 namespace {
 
-constexpr std::uint16_t kRedisPort = 6379;
-constexpr std::uint16_t kSentinelPort = 26379;
 constexpr std::size_t kMaxPrefix = 256;
 constexpr std::size_t kMaxHost = 253;  // of a DNS name
 constexpr std::size_t kMaxSocketPath = sizeof(sockaddr_un::sun_path) - 1;
