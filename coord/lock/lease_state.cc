@@ -91,6 +91,10 @@ absl::Status LeaseState::Renew(absl::Duration ttl, const CallLimits& limits) {
     } else if (reply->integer() == 1) {
       valid_until_ = ValidUntil(trace.sent, ttl, ttl);
       renew_at_ = RenewAt(trace.sent, ttl);
+      // A renewal under way on the other connection may reach the server after this one, with the
+      // time it was asked for.
+      if (renewing_)
+        valid_until_ = std::min(valid_until_, ValidUntil(asked_at_, asked_ttl_, asked_ttl_));
     } else if (phase_ == Phase::kHeld) {
       lost = Lose("the server no longer knows it");
       status = LostStatus();
@@ -153,6 +157,8 @@ std::optional<Beat::Ask> LeaseState::Tick(absl::Time now) {
       lost = Lose("it ran out before it could be renewed");
     } else if (!renewing_ && now >= renew_at_) {
       renewing_ = true;
+      asked_at_ = now;
+      asked_ttl_ = ttl_;
       ask = Ask{RenewRequest(ttl_), std::max(ttl_ / 6, absl::Milliseconds(10))};
     }
   }
@@ -171,7 +177,13 @@ void LeaseState::Answer(absl::StatusOr<Reply> reply, absl::Time sent, absl::Time
     } else if (reply->integer() != 1) {
       lost = Lose("a renewal found that the server no longer knows it");
     } else {
-      Extend(sent, ttl_);
+      Extend(sent, asked_ttl_);
+    }
+    // The holder has chosen another time meanwhile; which of the two the server has now is not
+    // known until it is asked again.
+    if (asked_ttl_ != ttl_) {
+      valid_until_ = std::min(valid_until_, ValidUntil(sent, asked_ttl_, asked_ttl_));
+      renew_at_ = now;
     }
   }
   Tell(std::move(lost));

@@ -65,7 +65,10 @@ class LeaseState final : public Beat {
   absl::Duration ttl_ ABSL_GUARDED_BY(mutex_);
   absl::Time valid_until_ ABSL_GUARDED_BY(mutex_);
   absl::Time renew_at_ ABSL_GUARDED_BY(mutex_);
-  bool renewing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool renewing_ ABSL_GUARDED_BY(mutex_) =
+      false;  // the background has asked, at asked_at_ for asked_ttl_
+  absl::Time asked_at_ ABSL_GUARDED_BY(mutex_);
+  absl::Duration asked_ttl_ ABSL_GUARDED_BY(mutex_);
   std::stop_source stop_ ABSL_GUARDED_BY(mutex_){std::nostopstate};  // made when first asked for
 };
 

@@ -412,6 +412,29 @@ LoadResult RunUnderLoad(const std::vector<Client>& clients, absl::Duration durat
   return result;
 }
 
+TEST(MutexFaultTest, ARenewalThatIsOvertakenByALongerOneDoesNotMakeTheLeaseBelieveTooMuch) {
+  RedisServer server;
+  RawRedis redis(server);
+  testing::FaultProxy proxy(server.unix_url(), testing::FaultProxy::Listener::kTcp);
+  const Client client = ConnectTo(proxy.url());
+  ASSERT_OK_AND_ASSIGN(Lease lease, Mutex(client, "late", {.ttl = absl::Seconds(3)}).TryAcquire());
+  // The background's connection comes up with the first renewal, which is held on its way.
+  ASSERT_TRUE(Eventually([&] { return proxy.accepted() == 2; }));
+  ASSERT_TRUE(Eventually([&] { return redis.Integer({"PTTL", "coord:{late}:lease"}) > 2500; }));
+  proxy.SetOne(1, testing::Direction::kRequests, {.hold = true});
+  ASSERT_TRUE(Eventually([&] { return proxy.held(testing::Direction::kRequests) > 0; }));
+  EXPECT_OK(lease.Renew(absl::Seconds(60)));
+  proxy.Heal();  // now the shorter one arrives behind the longer one
+  const testing::Stopwatch watch;
+  while (watch.elapsed() < absl::Milliseconds(300)) {
+    const testing::Stopwatch asking;
+    const absl::Duration believed = lease.remaining();
+    const absl::Duration left = absl::Milliseconds(redis.Integer({"PTTL", "coord:{late}:lease"}));
+    ASSERT_LE(believed, left + asking.elapsed()) << "the server would let another in";
+  }
+  EXPECT_TRUE(lease.valid());
+}
+
 TEST(MutexFaultTest, FlushingScriptsInALoopChangesNothing) {
   RedisServer server;
   RawRedis redis(server);
