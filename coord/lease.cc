@@ -5,7 +5,7 @@
 #include "coord/internal/limits.h"
 #include "coord/internal/status.h"
 #include "coord/internal/strings.h"
-#include "coord/lock/lease_state.h"
+#include "coord/lock/held.h"
 
 namespace coord {
 namespace {
@@ -24,69 +24,64 @@ absl::Status NoLease() {
 
 }  // namespace
 
-Lease::Lease(std::shared_ptr<internal::Session> session,
-             std::shared_ptr<internal::LeaseState> state)
-    : session_(std::move(session)), state_(std::move(state)) {}
+Lease::Lease() = default;
+
+Lease::Lease(std::unique_ptr<internal::Held> held) : held_(std::move(held)) {}
 
 Lease::Lease(Lease&&) noexcept = default;
 
 Lease& Lease::operator=(Lease&& other) noexcept {
   if (this != &other) {
     Lease old(std::move(*this));  // releases what we had
-    session_ = std::move(other.session_);
-    state_ = std::move(other.state_);
+    held_ = std::move(other.held_);
   }
   return *this;
 }
 
 Lease::~Lease() {
-  if (state_ == nullptr || session_->forked()) return;
-  (void)Release({.timeout = kDestructorPatience});
+  if (held_ == nullptr || held_->forked()) return;
+  (void)held_->Release({.timeout = kDestructorPatience});
 }
 
 FencingToken Lease::token() const {
-  return state_ == nullptr ? FencingToken() : FencingToken(state_->identity().token);
+  return held_ == nullptr ? FencingToken() : FencingToken(held_->token());
 }
 
-const std::string& Lease::name() const {
-  return state_ == nullptr ? NoText() : state_->identity().name;
-}
+const std::string& Lease::name() const { return held_ == nullptr ? NoText() : held_->name(); }
 
-const std::string& Lease::owner() const {
-  return state_ == nullptr ? NoText() : state_->identity().owner;
-}
+const std::string& Lease::owner() const { return held_ == nullptr ? NoText() : held_->owner(); }
 
 bool Lease::valid() const { return remaining() > absl::ZeroDuration(); }
 
 absl::Duration Lease::remaining() const {
-  if (state_ == nullptr || session_->forked()) return absl::ZeroDuration();
-  return state_->Remaining();
+  if (held_ == nullptr || held_->forked()) return absl::ZeroDuration();
+  return held_->Remaining();
 }
 
 std::stop_token Lease::stop_token() const {
-  if (state_ == nullptr || session_->forked()) {
+  if (held_ == nullptr || held_->forked()) {
     std::stop_source lost;
     lost.request_stop();
     return lost.get_token();
   }
-  return state_->StopToken();
+  return held_->StopToken();
 }
 
 absl::Status Lease::Renew(absl::Duration ttl, CallOptions options) {
-  if (state_ == nullptr) return NoLease();
-  if (absl::Status status = session_->Usable(); !status.ok()) return status;
+  if (held_ == nullptr) return NoLease();
   if (absl::Status status = internal::CheckTtl(ttl); !status.ok()) return status;
-  absl::StatusOr<internal::CallLimits> limits = session_->Limits(options);
-  if (!limits.ok()) return limits.status();
-  return state_->Renew(ttl, *limits);
+  return held_->Renew(ttl, options);
 }
 
 absl::Status Lease::Release(CallOptions options) {
-  if (state_ == nullptr) return NoLease();
-  if (session_->forked()) return session_->Usable();
-  absl::StatusOr<internal::CallLimits> limits = session_->Limits(options);
-  if (!limits.ok()) return limits.status();
-  return state_->Release(*limits);
+  if (held_ == nullptr) return NoLease();
+  return held_->Release(options);
 }
+
+namespace internal {
+
+Lease LeaseAccess::Make(std::unique_ptr<Held> held) { return Lease(std::move(held)); }
+
+}  // namespace internal
 
 }  // namespace coord

@@ -15,8 +15,8 @@
 namespace coord {
 
 namespace internal {
-class LeaseState;
-class Session;
+class Held;
+struct LeaseAccess;
 }  // namespace internal
 
 // A number that is larger for every later holder of the same name. Hand it to the resource that the
@@ -44,7 +44,7 @@ class FencingToken {
 // After fork(), the child's copy is void: it is not valid, and releasing it does nothing.
 class Lease {
  public:
-  Lease() = default;  // no lease: not valid
+  Lease();  // no lease: not valid
   Lease(Lease&&) noexcept;
   Lease& operator=(Lease&&) noexcept;
   // Releases, waiting at most 1 s for the server; if that fails, the rest of the time to live frees
@@ -76,11 +76,10 @@ class Lease {
   absl::Status Release(CallOptions options = {});
 
  private:
-  friend class Mutex;
-  Lease(std::shared_ptr<internal::Session> session, std::shared_ptr<internal::LeaseState> state);
+  friend struct internal::LeaseAccess;
+  explicit Lease(std::unique_ptr<internal::Held> held);
 
-  std::shared_ptr<internal::Session> session_;
-  std::shared_ptr<internal::LeaseState> state_;
+  std::unique_ptr<internal::Held> held_;
 };
 
 }  // namespace coord

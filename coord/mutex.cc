@@ -13,6 +13,7 @@
 #include "coord/internal/validity.h"
 #include "coord/internal/waiting.h"
 #include "coord/lock/lease_state.h"
+#include "coord/lock/single_held.h"
 #include "scripts.h"
 
 namespace coord {
@@ -151,7 +152,8 @@ absl::StatusOr<Lease> Mutex::Take(bool wait, absl::Duration timeout,
       if (valid_until > session->clock().Now()) {
         auto state = std::make_shared<internal::LeaseState>(
             *session, std::move(identity), ttl, trace.sent, valid_until, identity_may_hold);
-        Lease lease(session, state);
+        Lease lease =
+            internal::LeaseAccess::Make(std::make_unique<internal::SingleHeld>(session, state));
         if (session->background().Add(std::move(state))) return lease;
         if (absl::Status status = session->Usable(); !status.ok()) return status;
         return internal::MakeStatus(

@@ -1,0 +1,19 @@
+#include "coord/lock/single_held.h"
+
+namespace coord::internal {
+
+absl::Status SingleHeld::Renew(absl::Duration ttl, const CallOptions& options) {
+  if (absl::Status status = session_->Usable(); !status.ok()) return status;
+  absl::StatusOr<CallLimits> limits = session_->Limits(options);
+  if (!limits.ok()) return limits.status();
+  return state_->Renew(ttl, *limits);
+}
+
+absl::Status SingleHeld::Release(const CallOptions& options) {
+  if (session_->forked()) return session_->Usable();
+  absl::StatusOr<CallLimits> limits = session_->Limits(options);
+  if (!limits.ok()) return limits.status();
+  return state_->Release(*limits);
+}
+
+}  // namespace coord::internal

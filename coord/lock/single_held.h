@@ -1,0 +1,35 @@
+// Private: a lock held on one deployment.
+#ifndef COORD_LOCK_SINGLE_HELD_H_
+#define COORD_LOCK_SINGLE_HELD_H_
+
+#include <memory>
+#include <string>
+
+#include "coord/deployment/session.h"
+#include "coord/lock/held.h"
+#include "coord/lock/lease_state.h"
+
+namespace coord::internal {
+
+class SingleHeld final : public Held {
+ public:
+  SingleHeld(std::shared_ptr<Session> session, std::shared_ptr<LeaseState> state)
+      : session_(std::move(session)), state_(std::move(state)) {}
+
+  const std::string& name() const override { return state_->identity().name; }
+  const std::string& owner() const override { return state_->identity().owner; }
+  std::uint64_t token() const override { return state_->identity().token; }
+  bool forked() const override { return session_->forked(); }
+  absl::Duration Remaining() const override { return state_->Remaining(); }
+  std::stop_token StopToken() override { return state_->StopToken(); }
+  absl::Status Renew(absl::Duration ttl, const CallOptions& options) override;
+  absl::Status Release(const CallOptions& options) override;
+
+ private:
+  const std::shared_ptr<Session> session_;
+  const std::shared_ptr<LeaseState> state_;
+};
+
+}  // namespace coord::internal
+
+#endif  // COORD_LOCK_SINGLE_HELD_H_
