@@ -74,7 +74,9 @@ const std::string& CheapOwnerIds::Next() {
 HiredisMutex::HiredisMutex(const std::string& socket_path, std::string_view name)
     : caller_(socket_path),
       lease_key_(internal::StrCat("coord:{", name, "}:lease")),
-      fence_key_(internal::StrCat("coord:{", name, "}:fence")) {
+      fence_key_(internal::StrCat("coord:{", name, "}:fence")),
+      queue_key_(internal::StrCat("coord:{", name, "}:queue")),
+      readers_key_(internal::StrCat("coord:{", name, "}:readers")) {
   caller_.Load(internal::kMutexAcquire);
   caller_.Load(internal::kMutexRelease);
 }
@@ -82,9 +84,12 @@ HiredisMutex::HiredisMutex(const std::string& socket_path, std::string_view name
 bool HiredisMutex::Pair() {
   const std::string& owner = owners_.Next();
   const HiredisReply taken =
-      caller_.Run(internal::kMutexAcquire, {lease_key_, fence_key_}, {owner, "10000"});
+      caller_.Run(internal::kMutexAcquire, {lease_key_, fence_key_, queue_key_, readers_key_},
+                  {owner, "10000", "t"});
   if (taken == nullptr || taken->elements != 2 || taken->element[0]->str == nullptr) return false;
-  const HiredisReply released = caller_.Run(internal::kMutexRelease, {lease_key_}, {owner});
+  const HiredisReply released = caller_.Run(internal::kMutexRelease,
+                                             {lease_key_, fence_key_, queue_key_, readers_key_},
+                                             {owner});
   return released != nullptr && released->integer == 1;
 }
 

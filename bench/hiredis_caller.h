@@ -66,6 +66,8 @@ class HiredisMutex {
   CheapOwnerIds owners_;
   const std::string lease_key_;
   const std::string fence_key_;
+  const std::string queue_key_;
+  const std::string readers_key_;
 };
 
 }  // namespace coord::bench

@@ -33,13 +33,15 @@ constexpr std::size_t kPairs = kDepth / 2;
 struct Lock {
   std::string lease;
   std::string fence;
+  std::string queue;
+  std::string readers;
 };
 
 std::vector<Lock> MakeLocks(std::string_view who) {
   std::vector<Lock> locks;
   for (std::size_t i = 0; i < kPairs; ++i) {
     const std::string name = StrCat("coord:{", who, "-", i, "}:");
-    locks.push_back({name + "lease", name + "fence"});
+    locks.push_back({name + "lease", name + "fence", name + "queue", name + "readers"});
   }
   return locks;
 }
@@ -91,8 +93,10 @@ void MeasureServerCpu(Run& run) {
   const auto b = [&] {
     for (const Lock& lock : fenced) {
       const std::string& owner = owners.Next();
-      pipeline.Add(internal::kMutexAcquire, {lock.lease, lock.fence}, {owner, "10000"});
-      pipeline.Add(internal::kMutexRelease, {lock.lease}, {owner});
+      pipeline.Add(internal::kMutexAcquire, {lock.lease, lock.fence, lock.queue, lock.readers},
+                   {owner, "10000", "t"});
+      pipeline.Add(internal::kMutexRelease, {lock.lease, lock.fence, lock.queue, lock.readers},
+                   {owner});
     }
     return pipeline.Run();
   };

@@ -5,14 +5,12 @@
 #include <utility>
 
 #include "coord/deployment/session.h"
-#include "coord/errors.h"
 #include "coord/internal/limits.h"
-#include "coord/internal/owner_id.h"
 #include "coord/internal/status.h"
 #include "coord/internal/strings.h"
-#include "coord/internal/validity.h"
-#include "coord/internal/waiting.h"
+#include "coord/lock/cohort.h"
 #include "coord/lock/lease_state.h"
+#include "coord/lock/lock_protocol.h"
 #include "coord/lock/single_held.h"
 #include "scripts.h"
 
@@ -23,66 +21,47 @@ using internal::CallLimits;
 using internal::Quoted;
 using internal::StrCat;
 
-// What the acquire script answered.
-struct Answer {
-  std::int64_t token = 0;  // 0: held by another; -1: this owner has withdrawn
-  absl::Duration left;
-  std::string_view holder;
-};
-
-// An integer, whether it came as one or as text: a script that has it as text need not convert it.
-std::optional<std::int64_t> Number(const Reply& reply) {
-  if (reply.is_integer()) return reply.integer();
-  return internal::ParseInt64(reply.text());
-}
-
-absl::StatusOr<Answer> Read(const Reply& reply) {
-  const auto items = reply.items();
-  if (items.size() >= 2) {
-    const std::optional<std::int64_t> token = Number(items[0]);
-    const std::optional<std::int64_t> left = Number(items[1]);
-    if (token && left) {
-      return Answer{*token, absl::Milliseconds(*left),
-                    items.size() > 2 ? std::string_view(items[2].text()) : std::string_view()};
-    }
-  }
-  return internal::MakeStatus(absl::StatusCode::kDataLoss,
-                              StrCat("mutex_acquire answered ", reply.ToDebugString()));
-}
-
-absl::Status Busy(std::string_view name, const Answer& answer) {
-  return internal::MakeStatus(
-      absl::StatusCode::kAborted,
-      StrCat("mutex ", Quoted(name), " is held by ", Quoted(internal::OwnerLabel(answer.holder)),
-             ", whose lease has ", internal::ToText(answer.left), " left unless renewed"),
-      internal::kBusy);
+absl::Status CheckOptions(const MutexOptions& options) {
+  if (absl::Status status = internal::CheckTtl(options.ttl); !status.ok()) return status;
+  if (options.max_hold >= internal::kMinLeaseTtl) return absl::OkStatus();
+  return internal::InvalidArgument(StrCat("max_hold is ", internal::ToText(options.max_hold),
+                                          "; it must be at least ",
+                                          internal::ToText(internal::kMinLeaseTtl)));
 }
 
 }  // namespace
 
 Mutex::Mutex(Client client, std::string_view name, MutexOptions options)
     : client_(std::move(client)), name_(name), options_(options) {
-  const internal::Session& session = internal::SessionOf(client_);
-  absl::StatusOr<std::string> lease = session.Key("mutex", name_, "lease");
-  absl::StatusOr<std::string> fence = session.Key("mutex", name_, "fence");
-  if (!lease.ok()) {
-    usable_ = lease.status();
-    return;
-  }
-  lease_key_ = *std::move(lease);
-  fence_key_ = *std::move(fence);
-  usable_ = internal::CheckTtl(options_.ttl);
+  internal::Session& session = internal::SessionOf(client_);
+  absl::StatusOr<internal::LockProtocol::Keys> keys = internal::LockKeys(session, "mutex", name_);
+  usable_ = keys.ok() ? CheckOptions(options_) : keys.status();
   if (!usable_.ok()) return;
   options_.ttl = absl::Ceil(options_.ttl, absl::Milliseconds(1));
-  ttl_ms_ = StrCat(internal::CeilMilliseconds(options_.ttl));
+  const bool barging = options_.fairness == Fairness::kBarging;
+  // All that would pass a lease on to each other.
+  const std::string key =
+      StrCat(keys->lease, barging ? " b " : " w ", internal::ToText(options_.ttl), " ",
+             internal::ToText(options_.max_hold));
+  cohort_ = std::static_pointer_cast<internal::Cohort>(session.Shared(key, [&] {
+    return std::make_shared<internal::Cohort>(
+        session, std::make_shared<internal::MutexProtocol>(name_, *std::move(keys), barging),
+        options_.ttl, options_.max_hold);
+  }));
+  lock_ = cohort_->lock();
 }
 
 absl::StatusOr<Lease> Mutex::TryAcquire(CallOptions options) const {
-  if (absl::StatusOr<CallLimits> limits = internal::SessionOf(client_).Limits(options);
-      !limits.ok()) {
-    return limits.status();
-  }
-  return Take(false, options.timeout.value_or(client_.options().timeout), options.stop);
+  if (!usable_.ok()) return usable_;
+  const std::shared_ptr<internal::Session> session = internal::SharedSessionOf(client_);
+  if (absl::Status status = session->Usable(); !status.ok()) return status;
+  absl::StatusOr<CallLimits> limits = session->Limits(options);
+  if (!limits.ok()) return limits.status();
+  absl::StatusOr<std::shared_ptr<internal::LeaseState>> state =
+      internal::TryOnce(*session, lock_, options_.ttl, options_.max_hold, *limits);
+  if (!state.ok()) return state.status();
+  return internal::LeaseAccess::Make(
+      std::make_unique<internal::SingleHeld>(session, *std::move(state), nullptr));
 }
 
 absl::StatusOr<Lease> Mutex::Acquire(absl::Duration timeout, std::stop_token stop) const {
@@ -90,102 +69,42 @@ absl::StatusOr<Lease> Mutex::Acquire(absl::Duration timeout, std::stop_token sto
     return internal::InvalidArgument(
         StrCat("timeout is ", internal::ToText(timeout), "; it must not be negative"));
   }
-  return Take(true, timeout, stop);
-}
-
-absl::StatusOr<Lease> Mutex::Take(bool wait, absl::Duration timeout,
-                                  const std::stop_token& stop) const {
   if (!usable_.ok()) return usable_;
   const std::shared_ptr<internal::Session> session = internal::SharedSessionOf(client_);
   if (absl::Status status = session->Usable(); !status.ok()) return status;
-  const absl::Duration ttl = options_.ttl;
-  const CallLimits limits{internal::DeadlineAfter(timeout), stop};
-  internal::PollingWait polling;
-  internal::WaitStrategy& waiting = polling;
+  absl::StatusOr<std::shared_ptr<internal::LeaseState>> state =
+      cohort_->Acquire(CallLimits{internal::DeadlineAfter(timeout), std::move(stop)});
+  if (!state.ok()) return state.status();
+  return internal::LeaseAccess::Make(
+      std::make_unique<internal::SingleHeld>(session, *std::move(state), cohort_));
+}
 
-  const auto withdraw = [&](internal::LeaseIdentity given_up) {
-    session->background().Add(
-        std::make_shared<internal::Withdrawal>(*session, std::move(given_up), ttl));
-  };
+absl::StatusOr<LockHolder> Mutex::Holder(CallOptions options) const {
+  if (!usable_.ok()) return usable_;
+  absl::StatusOr<Reply> reply = internal::SessionOf(client_).Execute(lock_->Inspect(), options);
+  if (!reply.ok()) return internal::Annotate(reply.status(), StrCat("mutex ", Quoted(name_)));
+  absl::StatusOr<internal::LockView> view = internal::ReadLockView(*reply);
+  if (!view.ok()) return view.status();
+  LockHolder holder;
+  holder.token = FencingToken(view->last_token);
+  for (auto& reader : view->readers) holder.readers.push_back(std::move(reader.owner));
+  for (auto& waiter : view->waiters) holder.waiters.push_back(std::move(waiter.owner));
+  if (view->holder.empty()) return holder;
+  holder.left = view->left;
+  // Tokens are server times, as long as its clock does not step back.
+  holder.held =
+      std::max(view->now - absl::FromUnixMicros(static_cast<std::int64_t>(view->last_token)),
+               absl::ZeroDuration());
+  if (view->holder.starts_with('%')) return holder;
+  holder.owner = std::move(view->holder);
+  return holder;
+}
 
-  internal::LeaseIdentity identity{name_, lease_key_, fence_key_, {}, 0};
-  bool identity_may_hold = false;  // an answer was lost that may have granted
-  absl::Status held;               // what the last answer said
-  while (true) {
-    if (identity.owner.empty()) {
-      identity.owner = internal::NewOwnerId(session->options().client_name);
-      if (identity.owner.empty()) {
-        return internal::MakeStatus(absl::StatusCode::kUnavailable,
-                                    "the system gives no random bits for an owner id");
-      }
-    }
-    // Even a caller without patience gets one round trip, and a patient one does not wait for a
-    // silent server beyond the usual time.
-    CallLimits call = limits;
-    call.deadline = internal::DeadlineAfter(client_.options().timeout);
-    if (timeout > absl::ZeroDuration()) call.deadline = std::min(call.deadline, limits.deadline);
-    internal::CallTrace trace;
-    absl::StatusOr<Reply> reply =
-        session->Execute(internal::Bind(internal::kMutexAcquire, {lease_key_, fence_key_},
-                                        {identity.owner, ttl_ms_}),
-                         call, &trace);
-    // The same owner may ask again whatever became of the question before: it gets the same token
-    // and what is left.
-    identity_may_hold |= trace.replayed;
-    if (!reply.ok()) {
-      const absl::Status& status = reply.status();
-      // Also behind an error of the script's: what it wrote before stays written.
-      identity_may_hold |=
-          IsOutcomeUnknown(status) || status.code() == absl::StatusCode::kFailedPrecondition;
-      const bool passing = coord::IsUnavailable(status) || IsOutcomeUnknown(status);
-      if (wait && passing && waiting.Wait(absl::InfiniteDuration(), limits)) continue;
-      if (identity_may_hold) withdraw(std::move(identity));
-      // The last question came too late to be answered; the answer before it stands.
-      if (!held.ok() && IsOutcomeUnknown(status) && !stop.stop_requested()) return held;
-      return internal::Annotate(status, StrCat("mutex ", Quoted(name_)));
-    }
-    absl::StatusOr<Answer> answer = Read(*reply);
-    if (!answer.ok()) return answer.status();
-    if (answer->token > 0) {
-      identity.token = static_cast<std::uint64_t>(answer->token);
-      const absl::Time valid_until = internal::ValidUntil(trace.sent, ttl, answer->left);
-      if (valid_until > session->clock().Now()) {
-        auto state = std::make_shared<internal::LeaseState>(
-            *session, std::move(identity), ttl, trace.sent, valid_until, identity_may_hold);
-        Lease lease =
-            internal::LeaseAccess::Make(std::make_unique<internal::SingleHeld>(session, state));
-        if (session->background().Add(std::move(state))) return lease;
-        if (absl::Status status = session->Usable(); !status.ok()) return status;
-        return internal::MakeStatus(
-            absl::StatusCode::kResourceExhausted,
-            StrCat("mutex ", Quoted(name_), ": the system gives no thread to renew the lease"));
-      }
-      // Granted, but the answer took as long as the lease lasts.
-      withdraw(std::move(identity));
-      if (!wait || std::chrono::steady_clock::now() >= limits.deadline) {
-        return internal::MakeStatus(
-            absl::StatusCode::kUnavailable,
-            StrCat("mutex ", Quoted(name_), ": the answer took longer than the ttl of ",
-                   internal::ToText(ttl), "; raise the ttl"),
-            internal::kUnavailable);
-      }
-      identity = {name_, lease_key_, fence_key_, {}, 0};
-      identity_may_hold = false;
-      continue;
-    }
-    if (answer->token < 0) {
-      identity.owner.clear();
-      identity_may_hold = false;
-      continue;
-    }
-    held = Busy(name_, *answer);
-    if (wait && waiting.Wait(answer->left, limits)) continue;
-    if (identity_may_hold) withdraw(std::move(identity));
-    if (!stop.stop_requested()) return held;
-    return internal::MakeStatus(
-        absl::StatusCode::kCancelled,
-        StrCat("stopped while waiting: ", internal::FromAbsl(held.message())));
-  }
+absl::StatusOr<std::string> Mutex::ForceRelease(std::string_view owner, CallOptions options) const {
+  if (!usable_.ok()) return usable_;
+  absl::StatusOr<Reply> reply = internal::SessionOf(client_).Execute(lock_->Evict(owner), options);
+  if (!reply.ok()) return internal::Annotate(reply.status(), StrCat("mutex ", Quoted(name_)));
+  return std::move(reply->mutable_text());
 }
 
 }  // namespace coord

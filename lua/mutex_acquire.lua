@@ -1,48 +1,66 @@
--- mutex_acquire: take the lease unless another owner holds it.
+-- mutex_acquire: take the lease; when another has it, or others wait, wait in the queue if asked to.
 --
--- KEYS[1]  lease key: the owner id, with the lease's time to live
--- KEYS[2]  fence key: the last token, 16 digits; while owners are to be remembered that have withdrawn, '~' and the token, and a
---          line "<until, ms of server time> <owner>" for each
+-- KEYS[1]  lease key: who holds, with the time to live
+-- KEYS[2]  fence key: the last token, 16 digits; '~' before it: look closer
+-- KEYS[3]  queue key: those who wait
+-- KEYS[4]  readers key
 -- ARGV[1]  owner id
 -- ARGV[2]  time to live, milliseconds
--- Returns  {token, milliseconds left} when granted; {0, milliseconds the holder has left, its owner id} when not;
---          {-1, 0} when this owner has withdrawn: a late duplicate, which takes nothing. Numbers may come as strings
--- Retry    safe: the same owner gets the same token and what is left; nothing is extended
+-- ARGV[3]  t: never wait; w: wait; T, b: the same, and take a free lock past the queue
+-- ARGV[4..n]  only to wait: claim in milliseconds, channel to wake, ticket, and until when the place was known to be kept (see lock_wait)
+-- Returns  {token, milliseconds left} when granted; {0, milliseconds the holder has left, who it is} when not, and behind that, of
+--          one who waits, {ticket, until when, ms, last token}; {-1, 0} when this owner has withdrawn: a late duplicate, which takes
+--          nothing. Numbers may come as strings
+-- Retry    safe: the same owner gets the same token and what is left; nothing is extended. Not with ticket '0'
 local lease, fence, owner, ttl = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 local call = redis.call
+local value, now, last
 
-if not call('SET', lease, owner, 'NX', 'PX', ttl) then
-  local holder = call('GET', lease)
-  local left = call('PTTL', lease)
-  if holder ~= owner then return {0, left, holder} end
-  return {string.match(call('GET', fence) or '0', '%d+'), left}
-end
-
--- Server time in microseconds, as text: 16 digits until the year 2286, so texts compare as numbers do. It makes tokens rise even where
--- the fence was lost. The fence outlives the longest lease (one day) by a day.
-local now = call('TIME')
-local us = now[2]
-if #us < 6 then us = string.sub('00000', #us) .. us end
-local token = now[1] .. us
-local last = call('SET', fence, token, 'PX', '172800000', 'GET')
-if not last or last < token then return {token, ttl} end
-
--- The clock has not moved since, or has stepped back, or somebody has withdrawn ('~' sorts behind all digits).
-local ms = now[1] * 1000 + now[2] / 1000
-local withdrawn, refused = '', false
-for line, forgotten, who in string.gmatch(last, '(\n(%d+) ([^\n]*))') do
-  if tonumber(forgotten) > ms then
-    withdrawn = withdrawn .. line
-    refused = refused or who == owner
-  end
-end
-if refused then
+if call('SET', lease, owner, 'NX', 'PX', ttl) then
+  -- Server time in microseconds, as text: 16 digits until the year 2286, so texts compare as numbers do. The fence outlives the longest
+  -- lease (one day) by a day.
+  now = call('TIME')
+  local us = now[2]
+  if #us < 6 then us = string.sub('00000', #us) .. us end
+  local token = now[1] .. us
+  last = call('SET', fence, token, 'PX', '172800000', 'GET')
+  if not last or last < token then return {token, ttl} end
   call('SET', fence, last, 'PX', '172800000')
-  call('DEL', lease)
-  return {-1, 0}
+else
+  value = call('GET', lease)
+  if value == owner or value == '~' .. owner or value == '~~' .. owner then
+    return {string.match(call('GET', fence) or '0', '%d+'), call('PTTL', lease)}
+  end
+  if not ARGV[4] then return {0, call('PTTL', lease), value} end
+  now = call('TIME')
 end
-local given = string.match(last, '%d+')
-if given >= token then token = string.format('%016.0f', given + 1) end
-local mark = withdrawn == '' and '' or '~'
-call('SET', fence, mark .. token .. withdrawn, 'PX', '172800000')
-return {token, ttl}
+
+-- The clock has not moved since the last token, or has stepped back, or there are waiters or owners who withdrew ('~' sorts behind all
+-- digits), or another holds.
+local queue, readers, kind = KEYS[3], KEYS[4], ARGV[3]
+-- include lock_queue
+if not value then
+  local _, refused = remembered(last, owner)
+  if refused then
+    pass_on(false, '~~')
+    return {-1, 0}
+  end
+  local barging = kind == 'b' or kind == 'T'
+  if barging or string.byte(last) ~= 126 or not grant(false, '~~') then
+    if kind == 'b' then
+      for _, entry in ipairs(call('LRANGE', queue, 0, -1)) do
+        if string.find(entry, ' ' .. owner .. ' ', 1, true) then call('LREM', queue, 1, entry) end
+      end
+    end
+    local queued = string.byte(last) == 126 and call('EXISTS', queue) == 1
+    if queued then call('SET', lease, '~~' .. owner, 'PX', ttl) end
+    return {next_token(queued), ttl}
+  end
+  value = call('GET', lease)
+  if value == '~~' .. owner then
+    return {string.match(call('GET', fence), '%d+'), call('PTTL', lease)}
+  end
+  if not ARGV[4] then return {0, call('PTTL', lease), value} end
+end
+-- include lock_wait
+return wait(value, owner, ARGV[4], kind, ARGV[5], ARGV[6], ARGV[7])

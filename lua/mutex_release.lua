@@ -1,11 +1,33 @@
--- mutex_release: give the lease back, if this owner has it.
+-- mutex_release: give the lease back, if this owner has it, and hand it to who waits first.
 --
 -- KEYS[1]  lease key
+-- KEYS[2]  fence key
+-- KEYS[3]  queue key
+-- KEYS[4]  readers key
 -- ARGV[1]  owner id
+-- ARGV[2..n]  only to give back reserved tokens: the last one used, the last one reserved
 -- Returns  1 when released, 0 when this owner does not have it
 -- Retry    unsafe: a repetition cannot tell "released before" from "lost"; mutex_withdraw is the repetition
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-  redis.call('DEL', KEYS[1])
+local call = redis.call
+local value = call('GET', KEYS[1])
+if value == ARGV[1] and not ARGV[2] then
+  call('DEL', KEYS[1])
   return 1
 end
-return 0
+local owner = ARGV[1]
+local readers_wait = value == '~~' .. owner
+if not readers_wait and value ~= '~' .. owner and value ~= owner then return 0 end
+
+local lease, fence, queue, readers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local now = call('TIME')
+-- include lock_queue
+if ARGV[3] then
+  local record = call('GET', fence) or ''
+  if string.match(record, '%d+') == ARGV[3] then
+    -- A full server lets a script write whose first write frees something.
+    call('DEL', lease)
+    call('SET', fence, (string.gsub(record, '%d+', ARGV[2], 1)), 'PX', keep)
+  end
+end
+pass_on(readers_wait, '~')
+return 1

@@ -6,7 +6,8 @@
 -- ARGV[2]  time to live, milliseconds
 -- Returns  1 when renewed, 0 when this owner does not have it
 -- Retry    safe: a repetition sets the same time again
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local value, owner = redis.call('GET', KEYS[1]), ARGV[1]
+if value ~= owner and value ~= '~' .. owner and value ~= '~~' .. owner then return 0 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[2], '172800000')
 return 1

@@ -1,28 +1,45 @@
--- mutex_withdraw: release what this owner has, if anything, and refuse it from now on: for a release or an acquire
--- whose outcome is unknown and whose bytes may still arrive.
+-- mutex_withdraw: let go of what this owner has or waits for, and refuse it from now on if asked to: for one who gives up waiting, and
+-- for a release or an acquire whose outcome is unknown and whose bytes may still arrive. As a writer or as a reader.
 --
 -- KEYS[1]  lease key
--- KEYS[2]  fence key, as in mutex_acquire
+-- KEYS[2]  fence key
+-- KEYS[3]  queue key
+-- KEYS[4]  readers key
 -- ARGV[1]  owner id
--- ARGV[2]  how long to remember, milliseconds
+-- ARGV[2]  how long to remember, milliseconds; 0: no late duplicate is possible
 -- Returns  1 when this owner had the lease, 0 when not
 -- Retry    safe: what is withdrawn stays withdrawn
-local lease, fence, owner, memory = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
+local lease, fence, queue, readers, owner, memory = KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1], ARGV[2]
 local call = redis.call
-
--- The DEL comes first: a server that is out of memory lets a script write whose first write frees some.
-local held = 0
-if call('GET', lease) == owner then
-  held = call('DEL', lease)
-end
-
 local now = call('TIME')
-local ms = now[1] * 1000 + math.floor(now[2] / 1000)
-local record = call('GET', fence) or '0000000000000000'
-local kept = ''
-for line, forgotten, who in string.gmatch(record, '(\n(%d+) ([^\n]*))') do
-  if tonumber(forgotten) > ms and who ~= owner then kept = kept .. line end
+-- include lock_queue
+
+-- What must be done comes first, whatever else fails. And a full server lets a script write whose first write frees something: the
+-- LREM, which removes nothing, is one.
+local value = call('GET', lease)
+local held = value == owner or value == '~' .. owner or value == '~~' .. owner
+if held then call('DEL', lease) end
+call('LREM', queue, 1, '')
+for _, entry in ipairs(call('LRANGE', queue, 0, -1)) do
+  if string.find(entry, ' ' .. owner .. ' ', 1, true) then call('LREM', queue, 1, entry) end
 end
-record = '~' .. string.match(record, '%d+') .. kept .. string.format('\n%.0f %s', ms + memory, owner)
-call('SET', fence, record, 'PX', '172800000')
-return held
+if memory ~= '0' then
+  local record = call('GET', fence) or '0000000000000000'
+  local kept = ''
+  for line, forgotten, who in string.gmatch(record, '(\n(%d+) ([^\n]*))') do
+    if tonumber(forgotten) > ms and who ~= owner then kept = kept .. line end
+  end
+  record = '~' .. string.match(record, '%d+') .. kept .. string.format('\n%.0f %s', ms + memory, owner)
+  call('SET', fence, record, 'PX', keep)
+end
+if held then
+  pass_on(value == '~~' .. owner, '~')
+  return 1
+end
+if value and string.find(value, '^~*%%') and call('ZREM', readers, owner) == 1 then
+  call('ZREMRANGEBYSCORE', readers, '-inf', ms)
+  if call('EXISTS', readers) == 0 then pass_on(false, '~~') end
+  return 1
+end
+if not value then calm() end
+return 0

@@ -22,25 +22,26 @@ constexpr absl::Duration kLongestWait = absl::Seconds(1);
 
 Background::~Background() {
   std::thread thread;
+  std::stop_source interrupt(std::nostopstate);
   {
     MutexLock lock(mutex_);
     stopping_ = true;
     thread.swap(thread_);
+    interrupt = Interrupt(absl::InfinitePast());
   }
-  Poke(absl::InfinitePast());
+  interrupt.request_stop();
   if (thread.joinable()) thread.join();
 }
 
 void Background::Flush(absl::Duration patience) {
   const SteadyTime until = DeadlineAfter(patience);
-  const auto owed = [](const std::shared_ptr<Beat>& beat) { return beat->owed(); };
   MutexLock lock(mutex_);
-  while (std::any_of(beats_.begin(), beats_.end(), owed) && removed_.WaitUntil(mutex_, until)) {
+  while (owed_ > 0 && removed_.WaitUntil(mutex_, until)) {
   }
 }
 
 bool Background::Add(std::shared_ptr<Beat> beat) {
-  const absl::Time when = beat->NextTick();
+  std::stop_source interrupt(std::nostopstate);
   {
     MutexLock lock(mutex_);
     if (stopping_ || closed_) return false;
@@ -57,11 +58,13 @@ bool Background::Add(std::shared_ptr<Beat> beat) {
       if (!thread_.joinable()) return false;
     }
     Beat& added = *beat;
-    added.place_ = beats_.insert(beats_.end(), std::move(beat));
+    if (added.added_) return true;
+    if (added.owed()) ++owed_;
+    added.place_ = schedule_.emplace(absl::InfiniteFuture(), std::move(beat));
     added.added_ = true;
-    if (when >= planned_) return true;  // the thread looks soon enough
+    interrupt = Place(added);
   }
-  Poke(when);
+  interrupt.request_stop();
   return true;
 }
 
@@ -70,29 +73,47 @@ void Background::Remove(Beat& beat) {
   MutexLock lock(mutex_);
   if (!beat.added_) return;
   beat.added_ = false;
-  removed = std::move(*beat.place_);
-  beats_.erase(beat.place_);
-  if (removed->owed()) removed_.NotifyAll();
+  removed = std::move(beat.place_->second);
+  schedule_.erase(beat.place_);
+  if (removed->owed()) {
+    --owed_;
+    removed_.NotifyAll();
+  }
 }
 
-void Background::Poke(absl::Time when) {
+void Background::Reschedule(Beat& beat) {
   std::stop_source interrupt(std::nostopstate);
   {
     MutexLock lock(mutex_);
-    if (when >= planned_ && !stopping_) return;
-    planned_ = when;
-    interrupt = interrupt_;
-    changed_.NotifyAll();
+    interrupt = Place(beat);
   }
   interrupt.request_stop();
 }
 
+std::stop_source Background::Place(Beat& beat) {
+  if (!beat.added_) return std::stop_source(std::nostopstate);
+  const absl::Time when = beat.NextTick();
+  if (when != beat.place_->first) {
+    Schedule::node_type node = schedule_.extract(beat.place_);
+    node.key() = when;
+    beat.place_ = schedule_.insert(std::move(node));
+  }
+  return Interrupt(when);
+}
+
+std::stop_source Background::Interrupt(absl::Time when) {
+  if (when >= planned_ && !stopping_) return std::stop_source(std::nostopstate);
+  planned_ = when;
+  changed_.NotifyAll();
+  return interrupt_;
+}
+
 void Background::Close() {
-  std::list<std::shared_ptr<Beat>> beats;
+  std::vector<std::shared_ptr<Beat>> beats;
   {
     MutexLock lock(mutex_);
     closed_ = true;
-    beats = beats_;
+    for (auto& [when, beat] : schedule_) beats.push_back(beat);
   }
   for (auto& beat : beats) beat->Closed();
 }
@@ -105,21 +126,22 @@ void Background::Run() {
       if (stopping_) break;
       interrupt_ = std::stop_source();
       interrupt = interrupt_.get_token();
-      planned_ = absl::InfinitePast();  // we are looking right now; whoever is added next is seen
-                                        // or changes planned_
+      planned_ = absl::InfinitePast();  // we are looking right now, and once more before we sleep
     }
     const absl::Time now = node_.clock().Now();
     while (!in_flight_.empty() && in_flight_.front()->exchange->done()) {
       Settle(*in_flight_.front());
       in_flight_.pop_front();
     }
+    NoticeBreak();
     if (!in_flight_.empty() && now >= in_flight_.front()->give_up) {
       in_flight_.front()->connection->Break(
           MakeStatus(absl::StatusCode::kUnavailable,
                      StrCat(node_.name(), " did not answer a renewal in time")));
       continue;
     }
-    absl::Time next = std::min(TickAll(now, interrupt), now + kLongestWait);
+    TickDue(now, interrupt);
+    absl::Time next = now + kLongestWait;
     if (!in_flight_.empty()) next = std::min(next, in_flight_.front()->give_up);
     Wait(next, interrupt);
   }
@@ -127,41 +149,72 @@ void Background::Run() {
   in_flight_.clear();
 }
 
-absl::Time Background::TickAll(absl::Time now, const std::stop_token& interrupt) {
+void Background::NoticeBreak() {
+  if (link_ == nullptr || !link_->broken()) return;
+  link_ = nullptr;
   std::vector<std::shared_ptr<Beat>> beats;
   {
     MutexLock lock(mutex_);
-    beats.assign(beats_.begin(), beats_.end());
+    for (auto& [when, beat] : schedule_) beats.push_back(beat);
+  }
+  for (auto& beat : beats) {
+    beat->LinkBroken();
+    Reschedule(*beat);
+  }
+}
+
+void Background::TickDue(absl::Time now, const std::stop_token& interrupt) {
+  std::vector<std::shared_ptr<Beat>> due;
+  {
+    MutexLock lock(mutex_);
+    for (auto it = schedule_.begin(); it != schedule_.end(); ++it) {
+      if (it->first - it->second->slack() > now) break;
+      due.push_back(it->second);
+    }
+    // What is only convenient is no reason to wake up for.
+    if (due.empty() || due.front()->place_->first > now) return;
   }
   auto batch = std::make_unique<Batch>();
   batch->give_up = absl::InfiniteFuture();
-  absl::Time next = absl::InfiniteFuture();
-  for (auto& beat : beats) {
-    if (beat->NextTick() <= now) {
-      if (std::optional<Beat::Ask> ask = beat->Tick(now)) {
-        // As in any batch: no script that must be healed behind the others' backs. One script
-        // serves all here in practice.
-        if (batch->beats.empty()) ask->request.UseEval();
-        batch->bytes += ask->request.bytes();
-        if (batch->beats.empty()) batch->first_size = batch->bytes.size();
-        batch->beats.push_back(beat);
-        batch->give_up = std::min(batch->give_up, now + ask->patience);
+  for (auto& beat : due) {
+    if (std::optional<Beat::Ask> ask = beat->Tick(now)) {
+      batch->beats.push_back(beat);
+      // As in any batch, no script may be healed behind the backs of others: the first use of each
+      // on a connection carries its text.
+      if (ask->request.is_script() && known_.insert(ask->request.what()).second) {
+        ask->request.UseEval();
       }
+      batch->bytes += ask->request.bytes();
+      if (batch->first_size == 0) batch->first_size = batch->bytes.size();
+      batch->give_up = std::min(batch->give_up, now + ask->patience);
     }
-    next = std::min(next, beat->NextTick());
+    Reschedule(*beat);
   }
-  if (!batch->beats.empty()) Send(std::move(batch), next, interrupt);
-  return next;
+  if (!batch->beats.empty()) Send(std::move(batch), interrupt);
 }
 
-void Background::Send(std::unique_ptr<Batch> batch, absl::Time until,
-                      const std::stop_token& interrupt) {
-  const CallLimits limits{ToSteady(std::min(until, batch->give_up)), interrupt};
+void Background::Send(std::unique_ptr<Batch> batch, const std::stop_token& interrupt) {
+  absl::Time until = batch->give_up;
+  {
+    MutexLock lock(mutex_);
+    if (!schedule_.empty()) until = std::min(until, schedule_.begin()->first);
+  }
+  const CallLimits limits{ToSteady(until), interrupt};
   absl::StatusOr<std::shared_ptr<Connection>> connection = node_.background().Get(limits);
   if (!connection.ok()) {
+    known_.clear();  // nothing of the batch has become known
     const absl::Time now = node_.clock().Now();
-    for (auto& beat : batch->beats) beat->Answer(connection.status(), now, now);
+    for (auto& beat : batch->beats) {
+      beat->Answer(connection.status(), now, now);
+      Reschedule(*beat);
+    }
     return;
+  }
+  if (*connection != link_) {
+    // A new one, on which each script in the batch may be new too; SCRIPT LOAD in the handshake
+    // does for all but users without that right, and those are healed by the next batch.
+    NoticeBreak();
+    link_ = *connection;
   }
   batch->connection = *std::move(connection);
   batch->replies.resize(batch->beats.size());
@@ -177,12 +230,18 @@ void Background::Settle(Batch& batch) {
     absl::Status failed = batch.exchange->status();
     if (failed.ok() && batch.replies[i].is_error()) {
       failed = ServerError(batch.replies[i].text(), node_.name());
+      if (ErrorCode(batch.replies[i].text()) == "NOSCRIPT") {
+        known_.clear();
+        failed =
+            MakeStatus(absl::StatusCode::kUnavailable, FromAbsl(failed.message()), kUnavailable);
+      }
     }
     if (failed.ok()) {
       batch.beats[i]->Answer(std::move(batch.replies[i]), batch.sent, now);
     } else {
       batch.beats[i]->Answer(std::move(failed), batch.sent, now);
     }
+    Reschedule(*batch.beats[i]);
   }
 }
 
@@ -190,12 +249,11 @@ void Background::Wait(absl::Time until, const std::stop_token& interrupt) {
   {
     MutexLock lock(mutex_);
     if (stopping_ || interrupt.stop_requested()) return;
+    // What was placed while we looked is seen here.
+    if (!schedule_.empty()) until = std::min(until, schedule_.begin()->first);
     planned_ = until;
-    // What was added while we looked has set no earlier plan than InfinitePast, so ask again before
-    // sleeping long.
-    for (const auto& beat : beats_) planned_ = std::min(planned_, beat->NextTick());
-    until = planned_;
-    if (in_flight_.empty()) {
+    if (in_flight_.empty() && (link_ == nullptr || link_->broken())) {
+      if (link_ != nullptr) return;
       const SteadyTime deadline = ToSteady(until);
       while (!stopping_ && !interrupt.stop_requested() && planned_ >= until &&
              std::chrono::steady_clock::now() < deadline) {
@@ -204,8 +262,13 @@ void Background::Wait(absl::Time until, const std::stop_token& interrupt) {
       return;
     }
   }
-  Batch& front = *in_flight_.front();
-  front.connection->Wait(*front.exchange, CallLimits{ToSteady(until), interrupt});
+  const CallLimits limits{ToSteady(until), interrupt};
+  if (in_flight_.empty()) {
+    link_->Listen(limits);
+  } else {
+    Batch& front = *in_flight_.front();
+    front.connection->Wait(*front.exchange, limits);
+  }
 }
 
 SteadyTime Background::ToSteady(absl::Time when) const {

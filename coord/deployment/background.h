@@ -1,5 +1,5 @@
-// The client's one background thread: keeps leases alive, tells holders when they are lost, and
-// withdraws what was given up.
+// The client's one background thread: keeps leases alive, asks and listens for those who wait,
+// tells holders when leases are lost, and withdraws what was given up.
 //
 // It owns the node's second connection, so that a large reply elsewhere cannot delay a renewal, and
 // it never blocks on that connection beyond the next moment at which somebody must be told
@@ -8,7 +8,7 @@
 #define COORD_DEPLOYMENT_BACKGROUND_H_
 
 #include <deque>
-#include <list>
+#include <map>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "coord/deployment/node.h"
@@ -24,14 +25,17 @@
 
 namespace coord::internal {
 
-// Something that needs attention from time to time, on the clock of the client. Its methods are
-// called by the background thread with no lock held.
+// Something that needs attention from time to time, on the clock of the client. But for NextTick,
+// its methods are called by the background thread with no lock held.
 class Beat {
  public:
   virtual ~Beat() = default;
 
-  // When it next wants Tick; InfiniteFuture for not at present.
+  // When it next wants Tick; InfiniteFuture for not at present. Called under the schedule's lock,
+  // so it must not call Background.
   virtual absl::Time NextTick() = 0;
+  // It may as well be ticked so much earlier, in one batch with others.
+  virtual absl::Duration slack() const { return absl::ZeroDuration(); }
 
   struct Ask {
     Request request;
@@ -45,6 +49,9 @@ class Beat {
   // the server is a status.
   virtual void Answer(absl::StatusOr<Reply> reply, absl::Time sent, absl::Time now) = 0;
 
+  // The connection is gone, and with it perhaps messages. NextTick is asked anew.
+  virtual void LinkBroken() {}
+
   // The client was closed: nothing will be sent for it any more. By the thread that closes.
   virtual void Closed() = 0;
 
@@ -53,7 +60,7 @@ class Beat {
 
  private:
   friend class Background;
-  std::list<std::shared_ptr<Beat>>::iterator place_;
+  std::multimap<absl::Time, std::shared_ptr<Beat>>::iterator place_;
   bool added_ = false;
 };
 
@@ -64,17 +71,20 @@ class Background {
   Background(const Background&) = delete;
   Background& operator=(const Background&) = delete;
 
-  // Thread-safe. The first call starts the thread; false when the system gives none.
+  // Thread-safe. The first call starts the thread; false when the system gives none, or the client
+  // was closed.
   bool Add(std::shared_ptr<Beat> beat);
   void Remove(Beat& beat);
-  // A beat may want its Tick earlier than it did.
-  void Poke(absl::Time when);
+  // Its NextTick has changed.
+  void Reschedule(Beat& beat);
   // Tells every beat that the client was closed, and takes no more.
   void Close();
   // Waits up to `patience` until nothing is owed.
   void Flush(absl::Duration patience);
 
  private:
+  using Schedule = std::multimap<absl::Time, std::shared_ptr<Beat>>;
+
   struct Batch {
     std::shared_ptr<Connection> connection;
     std::vector<std::shared_ptr<Beat>> beats;
@@ -87,20 +97,30 @@ class Background {
   };
 
   void Run();
-  // Ticks what is due; returns when the next one is.
-  absl::Time TickAll(absl::Time now, const std::stop_token& interrupt);
-  void Send(std::unique_ptr<Batch> batch, absl::Time until, const std::stop_token& interrupt);
+  // Ticks what is due and sends what they ask.
+  void TickDue(absl::Time now, const std::stop_token& interrupt);
+  void Send(std::unique_ptr<Batch> batch, const std::stop_token& interrupt);
   void Settle(Batch& batch);
+  // Tells everybody once when the connection that was used last is gone.
+  void NoticeBreak();
   void Wait(absl::Time until, const std::stop_token& interrupt);
+  // Puts it where NextTick says, and returns whom to interrupt if that is sooner than planned.
+  std::stop_source Place(Beat& beat) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::stop_source Interrupt(absl::Time when) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   SteadyTime ToSteady(absl::Time when) const;
 
   Node& node_;
-  std::deque<std::unique_ptr<Batch>> in_flight_;  // the thread's own
+
+  // The thread's own.
+  std::deque<std::unique_ptr<Batch>> in_flight_;
+  std::shared_ptr<Connection> link_;        // the connection used last
+  absl::flat_hash_set<std::string> known_;  // scripts that have been used on it
 
   Mutex mutex_;
   CondVar changed_;
   CondVar removed_;
-  std::list<std::shared_ptr<Beat>> beats_ ABSL_GUARDED_BY(mutex_);
+  Schedule schedule_ ABSL_GUARDED_BY(mutex_);
+  int owed_ ABSL_GUARDED_BY(mutex_) = 0;  // how many of them are owed
   std::stop_source interrupt_ ABSL_GUARDED_BY(mutex_);
   absl::Time planned_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();  // when the thread looks next
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;

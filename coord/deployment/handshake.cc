@@ -32,6 +32,10 @@ Handshake::Handshake(const Identity& identity, std::span<const ScriptText* const
     args = {"SELECT", db};
     Add(Step::kSelect, args);
   }
+  if (!identity.channel.empty() && protocol == Protocol::kResp3) {
+    args = {"SUBSCRIBE", identity.channel};
+    Add(Step::kSubscribe, args);
+  }
   for (const ScriptText* script : scripts) {
     args = {"SCRIPT", "LOAD", script->text};
     Add(Step::kLoad, args);
@@ -50,6 +54,7 @@ Handshake::Result Handshake::Judge(std::span<const Reply> replies, const std::st
     const Reply& reply = replies[i];
     if (!reply.is_error()) {
       if (steps_[i] == Step::kLoad) ++result.scripts_loaded;
+      if (steps_[i] == Step::kSubscribe) result.subscribed = true;
       continue;
     }
     const std::string_view code = ErrorCode(reply.text());
@@ -79,6 +84,8 @@ Handshake::Result Handshake::Judge(std::span<const Reply> replies, const std::st
         return result;
       case Step::kSetName:
         break;  // only a name
+      case Step::kSubscribe:
+        break;  // without messages, those who wait ask more often
       case Step::kLoad:
         // Without the right to load, each first use goes as EVAL. Signed out or starting up is
         // another matter.

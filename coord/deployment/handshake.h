@@ -19,6 +19,7 @@ struct Identity {
   std::string password;
   int db = 0;
   std::string client_name;
+  std::string channel = {};  // to subscribe to, with RESP3; empty: none
 };
 
 // HELLO 3 with AUTH and SETNAME, SELECT, and SCRIPT LOAD of each script; for a server that does not
@@ -40,11 +41,12 @@ class Handshake {
     bool try_resp2 = false;  // not a failure: the server is older than HELLO
     int scripts_loaded =
         0;  // fewer than offered where the user may not SCRIPT LOAD; EVAL covers those
+    bool subscribed = false;
   };
   Result Judge(std::span<const Reply> replies, const std::string& peer) const;
 
  private:
-  enum class Step { kHello, kAuth, kSetName, kSelect, kLoad };
+  enum class Step { kHello, kAuth, kSetName, kSelect, kSubscribe, kLoad };
   void Add(Step step, std::span<const std::string_view> args);
 
   std::string bytes_;

@@ -104,8 +104,12 @@ absl::StatusOr<std::shared_ptr<Connection>> Node::Dial(const CallLimits& limits,
         internal::Dial(options_.endpoint, *addresses, bounded);
     if (!socket.ok()) return socket.status();
     const SpinMode spin = background ? SpinMode::kNever : options_.spin;
-    auto connection = std::make_shared<Connection>(*std::move(socket), name_, spin);
-    const Handshake handshake(options_.identity, AllScripts(), protocol);
+    auto connection =
+        std::make_shared<Connection>(*std::move(socket), name_, spin, RespLimits{},
+                                     background ? options_.on_push : Connection::PushHandler());
+    Identity identity = options_.identity;
+    if (background) identity.channel = options_.channel;
+    const Handshake handshake(identity, AllScripts(), protocol);
     std::vector<Reply> replies(handshake.commands());
     Exchange exchange(handshake.bytes(), handshake.first_size(), replies);
     const Connection::WaitResult signed_in = connection->Run(exchange, bounded);
@@ -115,7 +119,10 @@ absl::StatusOr<std::shared_ptr<Connection>> Node::Dial(const CallLimits& limits,
     }
     const Handshake::Result result = handshake.Judge(replies, name_);
     if (!result.status.ok()) return result.status;
-    if (!result.try_resp2) return connection;
+    if (!result.try_resp2) {
+      if (background) subscribed_.store(result.subscribed, std::memory_order_relaxed);
+      return connection;
+    }
     protocol = Handshake::Protocol::kResp2;
     MutexLock lock(mutex_);
     protocol_ = protocol;

@@ -3,6 +3,7 @@
 #ifndef COORD_DEPLOYMENT_NODE_H_
 #define COORD_DEPLOYMENT_NODE_H_
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <span>
@@ -27,6 +28,9 @@ struct NodeOptions {
   absl::Duration connect_timeout = absl::Seconds(5);
   SpinMode spin = SpinMode::kAdaptive;
   const Clock* clock = Clock::Boot();
+  // What the background connection subscribes to, and who takes the messages; see Connection.
+  std::string channel;
+  Connection::PushHandler on_push;
   // Run by a caller before each attempt to connect: makes sure that an embedded server is up. May
   // be empty.
   std::function<absl::Status(absl::Duration timeout)> ensure_server;
@@ -58,6 +62,8 @@ class Node {
                                                   const CallLimits& limits);
 
   Channel& background() { return background_; }
+  // Whether the background connection, as last made, gets messages.
+  bool subscribed() const { return subscribed_.load(std::memory_order_relaxed); }
   int generation() { return shared_.generation(); }
   const std::string& name() const { return name_; }
   const Clock& clock() const { return *options_.clock; }
@@ -79,6 +85,7 @@ class Node {
   std::vector<Address> addresses_ ABSL_GUARDED_BY(mutex_);
   Handshake::Protocol protocol_ ABSL_GUARDED_BY(mutex_) = Handshake::Protocol::kResp3;
 
+  std::atomic<bool> subscribed_{false};
   Channel shared_;
   Channel background_;
 };

@@ -1,6 +1,8 @@
 #include "coord/deployment/session.h"
 
+#include <algorithm>
 #include <cstdlib>
+#include <optional>
 #include <utility>
 
 #include "coord/internal/fork.h"
@@ -85,6 +87,10 @@ absl::Status Session::Start() {
   node.connect_timeout = options_.connect_timeout;
   node.spin = options_.spin;
   node.clock = options_.clock;
+  const std::string id = NewOwnerId({});
+  if (!id.empty()) channel_ = StrCat(options_.prefix, "wake:", id.substr(0, id.size() - 1));
+  node.channel = channel_;
+  node.on_push = [this](Reply push) { wakes_.Deliver(push); };
   const CallLimits limits{DeadlineAfter(options_.connect_timeout), {}};
   switch (url_.scheme) {
     case Url::Scheme::kSentinel:
@@ -192,6 +198,82 @@ absl::StatusOr<std::string> Session::Key(std::string_view what, std::string_view
                                   " starts with '}', which would end the hash tag of its keys"));
   }
   return StrCat(options_.prefix, "{", name, "}:", part);
+}
+
+namespace {
+
+// Asks the server for a sign of life over the background connection, and tells whoever made it.
+class Knock final : public Beat {
+ public:
+  explicit Knock(absl::Duration patience) : patience_(patience) {}
+
+  absl::Time NextTick() override {
+    MutexLock lock(mutex_);
+    return asked_ ? absl::InfiniteFuture() : absl::InfinitePast();
+  }
+  std::optional<Ask> Tick(absl::Time) override {
+    MutexLock lock(mutex_);
+    asked_ = true;
+    const std::string_view ping[] = {"PING"};
+    return Ask{Request::Command(ping), patience_};
+  }
+  void Answer(absl::StatusOr<Reply> reply, absl::Time, absl::Time) override { Done(reply.ok()); }
+  void Closed() override { Done(false); }
+
+  bool Wait(const CallLimits& limits) {
+    const auto wake = [this] {
+      MutexLock lock(mutex_);
+      changed_.NotifyAll();
+    };
+    std::optional<std::stop_callback<decltype(wake)>> on_stop;
+    if (limits.stop.stop_possible()) on_stop.emplace(limits.stop, wake);
+    MutexLock lock(mutex_);
+    while (!done_ && !limits.stop.stop_requested() && !Passed(limits.deadline)) {
+      changed_.WaitUntil(mutex_, limits.deadline);
+    }
+    return done_ && answered_;
+  }
+
+ private:
+  void Done(bool answered) {
+    MutexLock lock(mutex_);
+    done_ = true;
+    answered_ = answered;
+    changed_.NotifyAll();
+  }
+
+  const absl::Duration patience_;
+  Mutex mutex_;
+  CondVar changed_;
+  bool asked_ ABSL_GUARDED_BY(mutex_) = false;
+  bool done_ ABSL_GUARDED_BY(mutex_) = false;
+  bool answered_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace
+
+bool Session::Listen(const CallLimits& limits) {
+  if (listening()) return true;
+  const auto knock = std::make_shared<Knock>(options_.timeout);
+  if (!background_->Add(knock)) return false;
+  const bool answered = knock->Wait(limits);
+  background_->Remove(*knock);
+  if (answered) listening_.store(true, std::memory_order_relaxed);
+  return answered;
+}
+
+std::shared_ptr<void> Session::Shared(const std::string& key,
+                                      const std::function<std::shared_ptr<void>()>& make) {
+  MutexLock lock(mutex_);
+  std::weak_ptr<void>& place = shared_[key];
+  if (std::shared_ptr<void> present = place.lock()) return present;
+  std::shared_ptr<void> made = make();
+  place = made;
+  if (shared_.size() >= sweep_at_) {
+    absl::erase_if(shared_, [](const auto& entry) { return entry.second.expired(); });
+    sweep_at_ = std::max<std::size_t>(64, 2 * shared_.size());
+  }
+  return made;
 }
 
 void Session::Post(std::function<void()> task) {

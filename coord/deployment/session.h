@@ -11,12 +11,15 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "coord/client.h"
 #include "coord/deployment/background.h"
 #include "coord/deployment/embedded.h"
 #include "coord/deployment/node.h"
 #include "coord/deployment/url.h"
+#include "coord/deployment/wakes.h"
+#include "coord/internal/sync.h"
 #include "coord/internal/worker.h"
 #include "coord/options.h"
 
@@ -45,6 +48,20 @@ class Session {
   absl::StatusOr<std::string> Key(std::string_view what, std::string_view name,
                                   std::string_view part) const;
 
+  // Makes sure, once, that messages reach this process, as far as the server lets them: opens the
+  // background connection, which subscribes to channel(). False when that could not be done within
+  // the limits; whoever waits then finds out by asking.
+  bool Listen(const CallLimits& limits);
+  bool listening() const { return listening_.load(std::memory_order_relaxed); }
+  // Where the server's scripts wake those of this process who wait.
+  const std::string& channel() const { return channel_; }
+  Wakes& wakes() { return wakes_; }
+
+  // The one object of this key that all users of the session share; made by `make` when there is
+  // none. It lives as long as somebody has it.
+  std::shared_ptr<void> Shared(const std::string& key,
+                               const std::function<std::shared_ptr<void>()>& make);
+
   // Runs user code somewhere else than on the background thread.
   void Post(std::function<void()> task);
 
@@ -64,12 +81,19 @@ class Session {
   const Url url_;
   const ClientOptions options_;
   const std::uint64_t fork_generation_;
+  std::string channel_;
+  Wakes wakes_;
   std::unique_ptr<PrivateServer> private_server_;
   std::unique_ptr<Node> node_;
   std::unique_ptr<Worker> worker_;
   std::unique_ptr<Background> background_;
 
   std::atomic<bool> closed_{false};
+  std::atomic<bool> listening_{false};
+
+  Mutex mutex_;
+  absl::flat_hash_map<std::string, std::weak_ptr<void>> shared_ ABSL_GUARDED_BY(mutex_);
+  std::size_t sweep_at_ ABSL_GUARDED_BY(mutex_) = 64;  // when to look for those that are gone
 };
 
 // How the library's own parts reach what is behind a Client.

@@ -1,5 +1,7 @@
 # Turns lua/*.lua into typed handles: cmake -DOUTPUT_DIR=... -DSCRIPTS="a.lua|b.lua" -P embed_scripts.cmake
 #
+# A line "-- include part" in a script stands for the text of lua/include/part.lua.
+#
 # Writes OUTPUT_DIR/scripts.h and scripts.cc. Fails, naming the file and what is wrong, when a header lacks a line, when its
 # KEYS and ARGV are not numbered from 1 without a gap, when the body uses a KEYS[n] or ARGV[n] that the header does not declare, or when
 # the script is too long for a handshake.
@@ -85,8 +87,22 @@ foreach(path IN LISTS SCRIPTS)
     message(FATAL_ERROR "${where}: the header declares no KEYS; every script says which keys it touches")
   endif()
 
-  # What goes to the server has no comments, but the same line numbers, which its error messages name.
-  string(REGEX REPLACE "\n[ \t]*--[^\n]*" "\n" sent "\n${text}")
+  # What goes to the server has no comments, but the same line numbers, which its error messages name: an included part stands on one
+  # line.
+  set(sent "${text}")
+  while(sent MATCHES "\n[ \t]*-- include ([a-z_]+)\n")
+    set(line "${CMAKE_MATCH_0}")
+    get_filename_component(folder "${path}" DIRECTORY)
+    set(part_path "${folder}/include/${CMAKE_MATCH_1}.lua")
+    if(NOT EXISTS "${part_path}")
+      message(FATAL_ERROR "${where}: there is no lua/include/${CMAKE_MATCH_1}.lua to include")
+    endif()
+    file(READ "${part_path}" part)
+    string(REGEX REPLACE "\n[ \t]*--[^\n]*" "\n" part "\n${part}")
+    string(REGEX REPLACE "[ \t]*\n[ \t\n]*" " " part "${part}")
+    string(REPLACE "${line}" "\n${part}\n" sent "${sent}")
+  endwhile()
+  string(REGEX REPLACE "\n[ \t]*--[^\n]*" "\n" sent "\n${sent}")
   string(SUBSTRING "${sent}" 1 -1 sent)
   string(SHA1 sha1 "${sent}")
   string(LENGTH "${sent}" sent_length)

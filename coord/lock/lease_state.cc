@@ -7,18 +7,26 @@
 #include "coord/internal/status.h"
 #include "coord/internal/strings.h"
 #include "coord/internal/validity.h"
-#include "scripts.h"
 
 namespace coord::internal {
 
-LeaseState::LeaseState(Session& session, LeaseIdentity identity, absl::Duration ttl,
-                       absl::Time sent, absl::Time valid_until, bool doubtful)
+namespace {
+
+// By so much at most a renewal may come before its time, to share a batch.
+constexpr absl::Duration kLongestSlack = absl::Milliseconds(200);
+
+}  // namespace
+
+LeaseState::LeaseState(Session& session, LeaseIdentity identity, const LeaseTerms& terms,
+                       std::shared_ptr<LossListener> listener)
     : session_(session),
       identity_(std::move(identity)),
-      doubtful_(doubtful),
-      ttl_(ttl),
-      valid_until_(valid_until),
-      renew_at_(std::min(RenewAt(sent, ttl), sent + (valid_until - sent) / 3)) {}
+      doubtful_(terms.doubtful),
+      keep_until_(terms.keep_until),
+      listener_(std::move(listener)),
+      ttl_(terms.ttl),
+      valid_until_(std::min(terms.valid_until, terms.keep_until)),
+      renew_at_(terms.renew_at) {}
 
 absl::Duration LeaseState::Remaining() const {
   MutexLock lock(mutex_);
@@ -36,20 +44,22 @@ std::stop_token LeaseState::StopToken() {
 }
 
 Request LeaseState::RenewRequest(absl::Duration ttl) const {
-  const std::string ms = StrCat(CeilMilliseconds(ttl));
-  return Bind(kMutexRenew, {identity_.lease_key, identity_.fence_key}, {identity_.owner, ms});
+  return identity_.lock->Renew(identity_.owner, ttl);
 }
 
-void LeaseState::Extend(absl::Time sent, absl::Duration ttl) {
-  valid_until_ = std::max(valid_until_, ValidUntil(sent, ttl, ttl));
-  renew_at_ = RenewAt(sent, ttl);
+std::string LeaseState::Title() const {
+  return StrCat(identity_.lock->what(), " ", Quoted(identity_.lock->name()));
+}
+
+absl::Duration LeaseState::Bounded(absl::Duration ttl, absl::Time now) const {
+  return std::min(ttl, std::max(keep_until_ - now, absl::Milliseconds(1)));
 }
 
 absl::Status LeaseState::LostStatus() const {
-  return MakeStatus(absl::StatusCode::kFailedPrecondition,
-                    StrCat("the lease of mutex ", Quoted(identity_.name), " (token ",
-                           identity_.token, ") is lost: ", why_lost_),
-                    kLost);
+  return MakeStatus(
+      absl::StatusCode::kFailedPrecondition,
+      StrCat("the lease of ", Title(), " (token ", identity_.token, ") is lost: ", why_lost_),
+      kLost);
 }
 
 std::stop_source LeaseState::Lose(const std::string& why) {
@@ -58,80 +68,97 @@ std::stop_source LeaseState::Lose(const std::string& why) {
   return stop_;
 }
 
-void LeaseState::Tell(std::stop_source source) {
+void LeaseState::Tell(std::stop_source source, bool lost) {
+  if (lost && listener_ != nullptr) listener_->OnLost(*this);
   if (!source.stop_possible()) return;
   session_.Post([source = std::move(source)]() mutable { source.request_stop(); });
 }
 
 absl::Status LeaseState::Renew(absl::Duration ttl, const CallLimits& limits) {
+  absl::Duration asked;
   {
     MutexLock lock(mutex_);
     if (phase_ == Phase::kLost) return LostStatus();
     if (phase_ == Phase::kReleased) {
-      return MakeStatus(
-          absl::StatusCode::kFailedPrecondition,
-          StrCat("the lease of mutex ", Quoted(identity_.name), " has been released"));
+      return MakeStatus(absl::StatusCode::kFailedPrecondition,
+                        StrCat("the lease of ", Title(), " has been released"));
     }
+    const absl::Time now = session_.clock().Now();
+    asked = Bounded(ttl, now);
     // From now on the background renews with the new time, which also decides how this attempt
     // counts if its reply is lost: a shorter time may be in force from the moment of sending.
-    valid_until_ = std::min(valid_until_, ValidUntil(session_.clock().Now(), ttl, ttl));
+    valid_until_ = std::min(valid_until_, ValidUntil(now, asked, asked));
     ttl_ = ttl;
   }
   CallTrace trace;
-  absl::StatusOr<Reply> reply = session_.Execute(RenewRequest(ttl), limits, &trace);
-  absl::Time renew_at;
-  std::stop_source lost(std::nostopstate);
+  absl::StatusOr<Reply> reply = session_.Execute(RenewRequest(asked), limits, &trace);
+  std::stop_source told(std::nostopstate);
+  bool lost = false;
   absl::Status status;
   {
     MutexLock lock(mutex_);
     if (phase_ == Phase::kLost) return LostStatus();
     if (!reply.ok()) {
-      status = Annotate(reply.status(), StrCat("renewing mutex ", Quoted(identity_.name)));
+      status = Annotate(reply.status(), StrCat("renewing ", Title()));
       renew_at_ = session_.clock().Now();
     } else if (reply->integer() == 1) {
-      valid_until_ = ValidUntil(trace.sent, ttl, ttl);
+      valid_until_ = std::min(ValidUntil(trace.sent, asked, asked), keep_until_);
       renew_at_ = RenewAt(trace.sent, ttl);
       // A renewal under way on the other connection may reach the server after this one, with the
       // time it was asked for.
       if (renewing_)
         valid_until_ = std::min(valid_until_, ValidUntil(asked_at_, asked_ttl_, asked_ttl_));
     } else if (phase_ == Phase::kHeld) {
-      lost = Lose("the server no longer knows it");
+      told = Lose("the server no longer knows it");
+      lost = true;
       status = LostStatus();
     }
-    renew_at = std::min(renew_at_, valid_until_);
   }
-  Tell(std::move(lost));
-  session_.background().Poke(renew_at);
+  Tell(std::move(told), lost);
+  session_.background().Reschedule(*this);
   return status;
 }
 
-absl::Status LeaseState::Release(const CallLimits& limits) {
+absl::Status LeaseState::Release(const CallLimits& limits,
+                                 const std::optional<LockProtocol::Unused>& unused) {
   absl::Status lost;
+  bool just_lost = false;
+  absl::Duration ttl;
   {
     MutexLock lock(mutex_);
     if (phase_ == Phase::kReleased) return absl::OkStatus();
     // The background may not have come round to saying so; the callbacks have nothing left to
     // guard.
-    if (phase_ == Phase::kHeld && valid_until_ <= session_.clock().Now()) Lose("it ran out");
+    if (phase_ == Phase::kHeld && valid_until_ <= session_.clock().Now()) {
+      Lose("it ran out");
+      just_lost = true;
+    }
     if (phase_ == Phase::kLost) lost = LostStatus();
     phase_ = Phase::kReleased;
+    ttl = ttl_;
   }
   session_.background().Remove(*this);
+  Tell(std::stop_source(std::nostopstate), just_lost);
   if (!lost.ok())
     return lost;  // nothing there to give back, or only for the moment that clocks may differ
   absl::StatusOr<Reply> reply = Reply();
   bool repeated = doubtful_;
   if (!doubtful_) {
-    reply = session_.Execute(Bind(kMutexRelease, {identity_.lease_key}, {identity_.owner}), limits);
+    reply = session_.Execute(identity_.lock->Release(identity_.owner, unused), limits);
     repeated = !reply.ok() && IsOutcomeUnknown(reply.status()) &&
                reply.status().code() == absl::StatusCode::kUnavailable;
   }
   if (repeated) {
-    reply = session_.Execute(Withdrawal::MakeRequest(session_, identity_), limits);
+    reply = session_.Execute(
+        Withdrawal::MakeRequest(session_, *identity_.lock, identity_.owner, true), limits);
   }
   if (!reply.ok()) {
-    return Annotate(reply.status(), StrCat("releasing mutex ", Quoted(identity_.name)));
+    // Nobody else should wait for the ttl because of that.
+    if (coord::IsUnavailable(reply.status()) || IsOutcomeUnknown(reply.status())) {
+      session_.background().Add(
+          std::make_shared<Withdrawal>(session_, identity_.lock, identity_.owner, ttl, true));
+    }
+    return Annotate(reply.status(), StrCat("releasing ", Title()));
   }
   // A repetition that finds nothing follows a release that was applied: the lease was valid when
   // that was sent.
@@ -141,33 +168,76 @@ absl::Status LeaseState::Release(const CallLimits& limits) {
   return LostStatus();
 }
 
+std::optional<LeaseTerms> LeaseState::HandOver(absl::Duration ttl, absl::Duration least) {
+  LeaseTerms terms;
+  {
+    MutexLock lock(mutex_);
+    if (phase_ != Phase::kHeld || ttl_ != ttl) return std::nullopt;
+    if (valid_until_ - session_.clock().Now() < least) return std::nullopt;
+    phase_ = Phase::kReleased;
+    terms = LeaseTerms{ttl_, valid_until_, renew_at_, absl::InfiniteFuture(), doubtful_};
+    // An answer to what has been asked would not reach the one who takes over.
+    if (renewing_) terms.renew_at = RetryRenewalAt(session_.clock().Now(), ttl_);
+  }
+  session_.background().Remove(*this);
+  return terms;
+}
+
+std::optional<LeaseTerms> LeaseState::Detach() {
+  LeaseTerms terms;
+  {
+    MutexLock lock(mutex_);
+    if (phase_ != Phase::kHeld || valid_until_ <= session_.clock().Now()) return std::nullopt;
+    phase_ = Phase::kReleased;
+    terms = LeaseTerms{ttl_, valid_until_, renew_at_, keep_until_, doubtful_};
+  }
+  session_.background().Remove(*this);
+  Tell(std::stop_source(std::nostopstate), true);
+  return terms;
+}
+
 absl::Time LeaseState::NextTick() {
   MutexLock lock(mutex_);
   if (phase_ != Phase::kHeld) return absl::InfiniteFuture();
   return renewing_ ? valid_until_ : std::min(renew_at_, valid_until_);
 }
 
+// Leases that were taken at any time are renewed together.
+absl::Duration LeaseState::SlackLocked() const {
+  return renewing_ || phase_ != Phase::kHeld ? absl::ZeroDuration()
+                                             : std::min(ttl_ / 60, kLongestSlack);
+}
+
+absl::Duration LeaseState::slack() const {
+  MutexLock lock(mutex_);
+  return SlackLocked();
+}
+
 std::optional<Beat::Ask> LeaseState::Tick(absl::Time now) {
-  std::stop_source lost(std::nostopstate);
+  std::stop_source told(std::nostopstate);
+  bool lost = false;
   std::optional<Ask> ask;
   {
     MutexLock lock(mutex_);
     if (phase_ != Phase::kHeld) return std::nullopt;
     if (now >= valid_until_) {
-      lost = Lose("it ran out before it could be renewed");
-    } else if (!renewing_ && now >= renew_at_) {
+      told = Lose(now >= keep_until_ ? "it has been held for max_hold"
+                                     : "it ran out before it could be renewed");
+      lost = true;
+    } else if (!renewing_ && now >= renew_at_ - SlackLocked()) {
       renewing_ = true;
       asked_at_ = now;
-      asked_ttl_ = ttl_;
-      ask = Ask{RenewRequest(ttl_), std::max(ttl_ / 6, absl::Milliseconds(10))};
+      asked_ttl_ = Bounded(ttl_, now);
+      ask = Ask{RenewRequest(asked_ttl_), std::max(ttl_ / 6, absl::Milliseconds(10))};
     }
   }
-  Tell(std::move(lost));
+  Tell(std::move(told), lost);
   return ask;
 }
 
 void LeaseState::Answer(absl::StatusOr<Reply> reply, absl::Time sent, absl::Time now) {
-  std::stop_source lost(std::nostopstate);
+  std::stop_source told(std::nostopstate);
+  bool lost = false;
   {
     MutexLock lock(mutex_);
     renewing_ = false;
@@ -175,40 +245,61 @@ void LeaseState::Answer(absl::StatusOr<Reply> reply, absl::Time sent, absl::Time
     if (!reply.ok()) {
       renew_at_ = RetryRenewalAt(now, ttl_);
     } else if (reply->integer() != 1) {
-      lost = Lose("a renewal found that the server no longer knows it");
+      told = Lose("a renewal found that the server no longer knows it");
+      lost = true;
     } else {
-      Extend(sent, asked_ttl_);
+      valid_until_ = std::max(valid_until_, ValidUntil(sent, asked_ttl_, asked_ttl_));
+      renew_at_ = RenewAt(sent, ttl_);
+      if (sent + asked_ttl_ >= keep_until_) {  // that was the last time
+        valid_until_ = std::min(valid_until_, keep_until_);
+        renew_at_ = absl::InfiniteFuture();
+      }
     }
     // The holder has chosen another time meanwhile; which of the two the server has now is not
     // known until it is asked again.
-    if (asked_ttl_ != ttl_) {
+    if (phase_ == Phase::kHeld && asked_ttl_ != Bounded(ttl_, asked_at_)) {
       valid_until_ = std::min(valid_until_, ValidUntil(sent, asked_ttl_, asked_ttl_));
       renew_at_ = now;
     }
   }
-  Tell(std::move(lost));
+  Tell(std::move(told), lost);
+}
+
+// What made the connection break may have made the server forget.
+void LeaseState::LinkBroken() {
+  MutexLock lock(mutex_);
+  if (phase_ == Phase::kHeld && renew_at_ != absl::InfiniteFuture()) {
+    renew_at_ = std::min(renew_at_, session_.clock().Now());
+  }
 }
 
 void LeaseState::Closed() {
-  std::stop_source lost(std::nostopstate);
+  std::stop_source told(std::nostopstate);
+  bool lost = false;
   {
     MutexLock lock(mutex_);
-    if (phase_ == Phase::kHeld) lost = Lose("its client was closed");
+    if (phase_ == Phase::kHeld) {
+      told = Lose("its client was closed");
+      lost = true;
+    }
   }
-  Tell(std::move(lost));
+  Tell(std::move(told), lost);
 }
 
-Withdrawal::Withdrawal(Session& session, LeaseIdentity identity, absl::Duration ttl)
+Withdrawal::Withdrawal(Session& session, std::shared_ptr<const LockProtocol> lock,
+                       std::string owner, absl::Duration ttl, bool late_duplicates)
     : session_(session),
-      identity_(std::move(identity)),
-      give_up_(session.clock().Now() + ttl),
+      lock_(std::move(lock)),
+      owner_(std::move(owner)),
+      give_up_(session.clock().Now() + std::max(ttl, absl::Seconds(3))),
+      late_duplicates_(late_duplicates),
       next_(absl::InfinitePast()) {}
 
-Request Withdrawal::MakeRequest(const Session& session, const LeaseIdentity& identity) {
+Request Withdrawal::MakeRequest(const Session& session, const LockProtocol& lock,
+                                std::string_view owner, bool late_duplicates) {
   // Long enough for whatever copy of the acquire is still on its way.
   const absl::Duration memory = std::max(2 * session.options().timeout, absl::Seconds(5));
-  const std::string ms = StrCat(CeilMilliseconds(memory));
-  return Bind(kMutexWithdraw, {identity.lease_key, identity.fence_key}, {identity.owner, ms});
+  return lock.Withdraw(owner, late_duplicates ? memory : absl::ZeroDuration());
 }
 
 absl::Time Withdrawal::NextTick() {
@@ -223,7 +314,7 @@ std::optional<Beat::Ask> Withdrawal::Tick(absl::Time now) {
   }
   MutexLock lock(mutex_);
   next_ = absl::InfiniteFuture();
-  return Ask{MakeRequest(session_, identity_), absl::Seconds(1)};
+  return Ask{MakeRequest(session_, *lock_, owner_, late_duplicates_), absl::Seconds(1)};
 }
 
 void Withdrawal::Answer(absl::StatusOr<Reply> reply, absl::Time, absl::Time now) {
@@ -233,6 +324,7 @@ void Withdrawal::Answer(absl::StatusOr<Reply> reply, absl::Time, absl::Time now)
     // An error of the script's own comes after its first step, which is the withdrawal.
     if ((coord::IsUnavailable(status) || IsOutcomeUnknown(status)) && now < give_up_) {
       next_ = now + absl::Milliseconds(50);
+      late_duplicates_ = true;  // whatever broke may still hold bytes of before
       return;
     }
   }

@@ -13,7 +13,7 @@ absl::Status SingleHeld::Release(const CallOptions& options) {
   if (session_->forked()) return session_->Usable();
   absl::StatusOr<CallLimits> limits = session_->Limits(options);
   if (!limits.ok()) return limits.status();
-  return state_->Release(*limits);
+  return cohort_ != nullptr ? cohort_->Release(*state_, *limits) : state_->Release(*limits);
 }
 
 }  // namespace coord::internal

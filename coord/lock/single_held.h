@@ -6,6 +6,7 @@
 #include <string>
 
 #include "coord/deployment/session.h"
+#include "coord/lock/cohort.h"
 #include "coord/lock/held.h"
 #include "coord/lock/lease_state.h"
 
@@ -13,10 +14,12 @@ namespace coord::internal {
 
 class SingleHeld final : public Held {
  public:
-  SingleHeld(std::shared_ptr<Session> session, std::shared_ptr<LeaseState> state)
-      : session_(std::move(session)), state_(std::move(state)) {}
+  // `cohort`: through which it was got; null for one that asked the server alone.
+  SingleHeld(std::shared_ptr<Session> session, std::shared_ptr<LeaseState> state,
+             std::shared_ptr<Cohort> cohort)
+      : session_(std::move(session)), state_(std::move(state)), cohort_(std::move(cohort)) {}
 
-  const std::string& name() const override { return state_->identity().name; }
+  const std::string& name() const override { return state_->identity().lock->name(); }
   const std::string& owner() const override { return state_->identity().owner; }
   std::uint64_t token() const override { return state_->identity().token; }
   bool forked() const override { return session_->forked(); }
@@ -28,6 +31,7 @@ class SingleHeld final : public Held {
  private:
   const std::shared_ptr<Session> session_;
   const std::shared_ptr<LeaseState> state_;
+  const std::shared_ptr<Cohort> cohort_;
 };
 
 }  // namespace coord::internal

@@ -27,9 +27,10 @@ constexpr std::size_t kKeptBuffer = 256 * 1024;
 }  // namespace
 
 Connection::Connection(std::unique_ptr<Socket> socket, std::string peer, SpinMode spin,
-                       RespLimits limits)
+                       RespLimits limits, PushHandler on_push)
     : socket_(std::move(socket)),
       peer_(std::move(peer)),
+      on_push_(std::move(on_push)),
       wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       parser_(limits),
       spin_(spin) {}
@@ -147,6 +148,15 @@ Connection::WaitResult Connection::Run(Exchange& exchange, const CallLimits& lim
     lead = TryLead(exchange);
   }
   return WaitAfterTry(exchange, limits, lead);
+}
+
+Connection::WaitResult Connection::Listen(const CallLimits& limits) {
+  Exchange nothing({}, 0, {});
+  {
+    MutexLock lock(mutex_);
+    if (!broken_.ok() || !TryLead(nothing)) return WaitResult::kDone;
+  }
+  return WaitAfterTry(nothing, limits, true);
 }
 
 Connection::WaitResult Connection::WaitAfterTry(Exchange& exchange, const CallLimits& limits,

@@ -15,6 +15,7 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -68,8 +69,12 @@ class Exchange {
 
 class Connection {
  public:
+  // Takes what the server says without being asked (RESP3 pushes). Called by whichever thread
+  // reads, with no lock held; must not block or call back.
+  using PushHandler = std::function<void(Reply)>;
+
   Connection(std::unique_ptr<Socket> socket, std::string peer, SpinMode spin,
-             RespLimits limits = {});
+             RespLimits limits = {}, PushHandler on_push = {});
   ~Connection();
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -85,6 +90,10 @@ class Connection {
 
   // Submit and Wait in one, with fewer turns at the lock.
   WaitResult Run(Exchange& exchange, const CallLimits& limits);
+
+  // Reads pushes until the limits end it, or until the connection breaks (kDone). For a connection
+  // on which no other thread waits.
+  WaitResult Listen(const CallLimits& limits);
 
   // Lets go of an exchange; it may be destroyed afterwards. True when none of its commands can have
   // run or will run (its bytes were taken out of the output).
@@ -143,6 +152,7 @@ class Connection {
   // Constant after construction.
   const std::unique_ptr<Socket> socket_;
   const std::string peer_;
+  const PushHandler on_push_;
   const UniqueFd wake_fd_;  // stands in the reader's poll
 
   // Where callers sleep: a word for 32, which counts the wakes; a bit for each. They are given out

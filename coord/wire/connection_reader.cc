@@ -25,6 +25,11 @@ timespec TimeLeft(SteadyTime deadline) {
           static_cast<long>(left.count() % 1'000'000'000)};
 }
 
+// With RESP3 a subscription is confirmed by a push, in the place of a reply.
+bool AnswersACommand(const Reply& push) {
+  return !push.items().empty() && push.items()[0].text() == "subscribe";
+}
+
 }  // namespace
 
 Connection::WaitResult Connection::Lead(Exchange& exchange, const CallLimits& limits) {
@@ -37,7 +42,7 @@ Connection::WaitResult Connection::Lead(Exchange& exchange, const CallLimits& li
       more = delivery == Delivery::kMore;
       if (more) continue;
     }
-    if (exchange.done()) break;  // another thread has failed the connection
+    if (exchange.done() || broken()) break;  // another thread has failed the connection
     if (exchange.kicked_.load()) {
       result = WaitResult::kStopped;
       break;
@@ -132,7 +137,11 @@ Connection::Delivery Connection::DeliverBuffered(const Exchange& exchange) {
     parsed_.emplace_back();
     const RespParser::Outcome outcome = parser_.Next(parsed_.back());
     if (outcome == RespParser::Outcome::kReply) {
-      if (parsed_.back().kind() == Reply::Kind::kPush) parsed_.pop_back();  // nobody here asked
+      if (parsed_.back().kind() == Reply::Kind::kPush && !AnswersACommand(parsed_.back())) {
+        Reply push = std::move(parsed_.back());
+        parsed_.pop_back();
+        if (on_push_) on_push_(std::move(push));
+      }
       continue;
     }
     parsed_.pop_back();

@@ -5,11 +5,9 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
-#include <fstream>
 #include <functional>
 #include <memory>
 #include <optional>
-#include <sstream>
 #include <stop_token>
 #include <string>
 #include <thread>
@@ -24,6 +22,7 @@
 #include "coord/rate_limiter.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "scripts.h"
 #include "tests/support/fatal.h"
 #include "tests/support/process.h"
 #include "tests/support/raw_redis.h"
@@ -50,6 +49,8 @@ using ::testing::HasSubstr;
 
 constexpr char kLease[] = "coord:{deploy}:lease";
 constexpr char kFence[] = "coord:{deploy}:fence";
+constexpr char kQueue[] = "coord:{deploy}:queue";
+const std::vector<std::string> kKeys = {kLease, kFence, kQueue, "coord:{deploy}:readers"};
 
 Client ConnectTo(const RedisServer& server, ClientOptions options = {}) {
   absl::StatusOr<Client> client = Client::Connect(server.url(), std::move(options));
@@ -58,11 +59,10 @@ Client ConnectTo(const RedisServer& server, ClientOptions options = {}) {
 }
 
 std::string ScriptText(const std::string& name) {
-  std::ifstream file(std::string(COORD_SOURCE_DIR) + "/lua/" + name + ".lua");
-  std::ostringstream text;
-  text << file.rdbuf();
-  if (text.str().empty()) testing::Fatal("no script " + name);
-  return text.str();
+  for (const internal::ScriptText* script : internal::AllScripts()) {
+    if (script->name == name) return std::string(script->text);
+  }
+  testing::Fatal("no script " + name);
 }
 
 // Scripts answer numbers as integers or as decimal strings.
@@ -81,7 +81,7 @@ class MutexTest : public ::testing::Test {
 
   // What a script answers, on the keys of the mutex "deploy".
   std::vector<std::int64_t> Acquire(const std::string& owner, int ttl_ms) {
-    const Reply reply = Run("mutex_acquire", {kLease, kFence}, {owner, std::to_string(ttl_ms)});
+    const Reply reply = Run("mutex_acquire", kKeys, {owner, std::to_string(ttl_ms), "t"});
     std::vector<std::int64_t> numbers;
     for (const Reply& item : reply.items()) {
       if (IsNumber(item)) numbers.push_back(Number(item));
@@ -89,13 +89,13 @@ class MutexTest : public ::testing::Test {
     return numbers;
   }
   std::int64_t Release(const std::string& owner) {
-    return Run("mutex_release", {kLease}, {owner}).integer();
+    return Run("mutex_release", kKeys, {owner}).integer();
   }
   std::int64_t Renew(const std::string& owner, int ttl_ms) {
     return Run("mutex_renew", {kLease, kFence}, {owner, std::to_string(ttl_ms)}).integer();
   }
   std::int64_t Withdraw(const std::string& owner, int memory_ms) {
-    return Run("mutex_withdraw", {kLease, kFence}, {owner, std::to_string(memory_ms)}).integer();
+    return Run("mutex_withdraw", kKeys, {owner, std::to_string(memory_ms)}).integer();
   }
   Reply Run(const std::string& script, const std::vector<std::string>& keys,
             const std::vector<std::string>& args) {
@@ -350,7 +350,7 @@ TEST_F(MutexTest, AReplayedAcquireGetsTheSameTokenAfterAWithdrawalOfAnother) {
 
 TEST_F(MutexTest, ARefusalNamesTheHolderAndItsTime) {
   Acquire("me", 5000);
-  const Reply reply = Run("mutex_acquire", {kLease, kFence}, {"you", "5000"});
+  const Reply reply = Run("mutex_acquire", kKeys, {"you", "5000", "t"});
   ASSERT_EQ(reply.items().size(), 3u);
   EXPECT_EQ(Number(reply.items()[0]), 0);
   EXPECT_GT(Number(reply.items()[1]), 0);
@@ -468,7 +468,8 @@ TEST_F(MutexTest, RenewalKeepsAShortLeaseAliveForManyTimesItsTime) {
   EXPECT_FALSE(Mutex(other, "deploy").Acquire(absl::Milliseconds(2500)).ok());
   EXPECT_TRUE(lease.valid());
   EXPECT_FALSE(lease.stop_token().stop_requested());
-  EXPECT_EQ(redis_.Text({"GET", kLease}), lease.owner());
+  ASSERT_OK_AND_ASSIGN(LockHolder holder, mutex.Holder());
+  EXPECT_EQ(holder.owner, lease.owner());
   EXPECT_LE(Left(), 500);
   EXPECT_OK(lease.Release());
 }

@@ -1,10 +1,11 @@
 #include "coord/internal/validity.h"
+#include "coord/internal/waiting.h"
+#include "coord/lock/hand_over.h"
 
 #include <gtest/gtest.h>
 
 #include "coord/internal/backoff.h"
 #include "coord/internal/jitter.h"
-#include "coord/internal/waiting.h"
 
 namespace coord::internal {
 namespace {
@@ -66,17 +67,22 @@ TEST(BackoffTest, DelaysFillTheWholeRangeBelowTheBound) {
   EXPECT_LE(most, absl::Milliseconds(400));
 }
 
-TEST(PollingWaitTest, QuestionsAreAtMost100MsApart) {
-  for (int asked = 1; asked < 50; ++asked) {
-    EXPECT_LE(PollingWait::Pause(asked, absl::Hours(1), 1.0), absl::Milliseconds(100));
-    EXPECT_GE(PollingWait::Pause(asked, absl::Hours(1), 0.0), absl::Milliseconds(1));
-  }
-  EXPECT_EQ(PollingWait::Pause(50, absl::Hours(1), 1.0), absl::Milliseconds(100));
+TEST(HandOverTest, ThirtyTwoTimesAndNoMore) {
+  const absl::Time began = absl::UnixEpoch();
+  EXPECT_TRUE(MayHandOver({began, 0}, began));
+  EXPECT_TRUE(MayHandOver({began, 31}, began + absl::Milliseconds(1)));
+  EXPECT_FALSE(MayHandOver({began, 32}, began + absl::Milliseconds(1)));
 }
 
-TEST(PollingWaitTest, TheEndOfTheHoldersLeaseIsNotSleptThrough) {
-  EXPECT_EQ(PollingWait::Pause(50, absl::Milliseconds(7), 1.0), absl::Milliseconds(8));
-  EXPECT_EQ(PollingWait::Pause(50, -absl::Seconds(1), 1.0), absl::Milliseconds(1));
+TEST(HandOverTest, FiveMillisecondsAndNoLonger) {
+  const absl::Time began = absl::UnixEpoch();
+  EXPECT_TRUE(MayHandOver({began, 1}, began + absl::Microseconds(4999)));
+  EXPECT_FALSE(MayHandOver({began, 1}, began + absl::Milliseconds(5)));
+}
+
+TEST(HandOverTest, AClockThatStepsBackEndsTheTurn) {
+  const absl::Time began = absl::UnixEpoch();
+  EXPECT_FALSE(MayHandOver({began, 0}, began - absl::Milliseconds(1)));
 }
 
 TEST(SleepTest, AStoppedTokenEndsItAtOnce) {
