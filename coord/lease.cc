@@ -82,6 +82,8 @@ namespace internal {
 
 Lease LeaseAccess::Make(std::unique_ptr<Held> held) { return Lease(std::move(held)); }
 
+Held* LeaseAccess::HeldOf(Lease& lease) { return lease.held_.get(); }
+
 }  // namespace internal
 
 }  // namespace coord

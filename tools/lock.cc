@@ -12,6 +12,7 @@
 #include "coord/internal/status.h"
 #include "coord/internal/strings.h"
 #include "coord/mutex.h"
+#include "coord/rw_mutex.h"
 #include "tools/arguments.h"
 #include "tools/child_process.h"
 #include "tools/command_guard.h"
@@ -30,7 +31,9 @@ struct Words {
   Text ttl;
   Text wait;
   Text grace;
+  Text max_hold;
   bool no_wait = false;
+  bool shared = false;
 };
 
 struct Plan {
@@ -38,6 +41,7 @@ struct Plan {
   MutexOptions options;
   absl::Duration wait = absl::InfiniteDuration();
   bool no_wait = false;
+  bool shared = false;
   absl::Duration grace = absl::Seconds(5);
   std::vector<std::string> command;
 };
@@ -67,6 +71,9 @@ absl::StatusOr<Plan> MakePlan(const Program& program, const CLI::App& lock, cons
   if (const auto wait = given.Duration("--wait", words.wait, Arguments::Zero::kAllowed)) {
     plan.wait = *wait;
   }
+  if (const auto max_hold = given.Duration("--max-hold", words.max_hold)) {
+    plan.options.max_hold = *max_hold;
+  }
   if (const auto grace = given.Duration("--grace", words.grace, Arguments::Zero::kAllowed)) {
     plan.grace = *grace;
   }
@@ -75,6 +82,7 @@ absl::StatusOr<Plan> MakePlan(const Program& program, const CLI::App& lock, cons
   if (!command.ok()) return command.status();
   plan.command = *std::move(command);
   plan.no_wait = words.no_wait;
+  plan.shared = words.shared;
   return plan;
 }
 
@@ -121,6 +129,17 @@ int RunCommand(const Plan& plan, const CaughtSignals& signals, const std::string
   return 128 + WTERMSIG(status);
 }
 
+absl::StatusOr<Lease> Take(const Client& client, const Plan& plan, std::stop_token stop) {
+  if (plan.shared) {
+    const RwMutex mutex(client, plan.name, plan.options);
+    return plan.no_wait ? mutex.TryAcquireShared({.stop = std::move(stop)})
+                        : mutex.AcquireShared(plan.wait, std::move(stop));
+  }
+  const Mutex mutex(client, plan.name, plan.options);
+  return plan.no_wait ? mutex.TryAcquire({.stop = std::move(stop)})
+                      : mutex.Acquire(plan.wait, std::move(stop));
+}
+
 int Lock(const Program& program, const Plan& plan) {
   const Executable executable = FindExecutable(plan.command[0]);
   if (executable.fault != 0) return CannotRun(plan.command[0], executable.fault);
@@ -130,9 +149,7 @@ int Lock(const Program& program, const Plan& plan) {
   absl::StatusOr<Client> client = program.Connect();
   if (!client.ok()) return program.Fail(client.status());
   stopper.ReadyToStop();
-  const Mutex mutex(*client, plan.name, plan.options);
-  absl::StatusOr<Lease> lease = plan.no_wait ? mutex.TryAcquire({.stop = stop.get_token()})
-                                             : mutex.Acquire(plan.wait, stop.get_token());
+  absl::StatusOr<Lease> lease = Take(*client, plan, stop.get_token());
   if (const std::optional<signalfd_siginfo> signal = stopper.Finish()) {
     if (lease.ok()) (void)lease->Release();
     client->Close();  // takes back first what may have been granted behind a lost answer
@@ -155,6 +172,10 @@ void AddLock(CLI::App& app, Program& program) {
   CLI::Option* wait = AddText(*lock, "--wait", words->wait,
                               "Wait at most this long for the lock (without limit)", "TIME");
   lock->add_flag("--no-wait", words->no_wait, "Do not wait at all")->excludes(wait);
+  lock->add_flag("--shared", words->shared,
+                 "Share the lock with others that do; excludes those that do not");
+  AddText(*lock, "--max-hold", words->max_hold,
+          "The lock is lost, and the command told so, when it has been held this long", "TIME");
   AddText(*lock, "--grace", words->grace,
           "When the lock is lost: the time between SIGTERM and SIGKILL to the command (5s)",
           "TIME");
@@ -177,6 +198,7 @@ void AddLock(CLI::App& app, Program& program) {
       "Examples:\n"
       "  coord lock deploy -- ./deploy.sh production\n"
       "  coord lock nightly --no-wait -- ./report || [ $? -eq 75 ]\n"
+      "  coord lock catalogue --shared -- ./read-it       # not while another writes\n"
       "  coord lock disk --ttl 30s --wait 5m sh -c 'exec rsync -a \"$@\"' sync /src/ /dst/");
   lock->callback([&program, lock, words] {
     const absl::StatusOr<Plan> plan = MakePlan(program, *lock, *words);

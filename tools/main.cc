@@ -116,6 +116,8 @@ int Run(int argc, char** argv) {
   app.set_version_flag("--version", "coord " COORD_VERSION);
   app.footer(kFooter);
   AddLock(app, program);
+  AddLocks(app, program);
+  AddUnlock(app, program);
   AddCounter(app, program);
   AddLimit(app, program);
   AddList(app, program);

@@ -8,21 +8,6 @@
 #include "coord/internal/strings.h"
 
 namespace coord::internal {
-namespace {
-
-bool Over(const CallLimits& limits) {
-  return limits.stop.stop_requested() || Passed(limits.deadline);
-}
-
-absl::Status Stopped(const absl::Status& busy) {
-  return MakeStatus(absl::StatusCode::kCancelled,
-                    StrCat("stopped while waiting: ", FromAbsl(busy.message())));
-}
-
-}  // namespace
-
-absl::Time Cohort::KeepUntil() const { return session_.clock().Now() + max_hold_; }
-
 absl::StatusOr<std::shared_ptr<LeaseState>> Cohort::Acquire(const CallLimits& limits) {
   Member self;
   {
@@ -44,7 +29,7 @@ absl::StatusOr<std::shared_ptr<LeaseState>> Cohort::Acquire(const CallLimits& li
   if (limits.stop.stop_possible()) on_stop.emplace(limits.stop, wake);
   {
     MutexLock lock(mutex_);
-    while (!self.stands_for_all && self.given == nullptr && !Over(limits)) {
+    while (!self.stands_for_all && self.given == nullptr && !IsOver(limits)) {
       if (limits.deadline == SteadyTime::max()) {
         self.changed.Wait(mutex_);
       } else {
@@ -55,21 +40,14 @@ absl::StatusOr<std::shared_ptr<LeaseState>> Cohort::Acquire(const CallLimits& li
   }
   on_stop.reset();
   if (self.given != nullptr) return std::move(self.given);
-  if (self.stands_for_all && !Over(limits)) return AcquireAtServer(limits);
+  if (self.stands_for_all && !IsOver(limits)) return AcquireAtServer(limits);
   if (self.stands_for_all) StepDown(nullptr);
   const absl::Status busy = MakeStatus(
       absl::StatusCode::kAborted,
       StrCat(lock_->what(), " ", Quoted(lock_->name()), " is held or waited for by this process, ",
              "and others of its threads came first"),
       kBusy);
-  return limits.stop.stop_requested() ? Stopped(busy) : busy;
-}
-
-// How long one question may take: no longer than is usual, and even a caller without patience gets
-// one round trip.
-CallLimits Cohort::OneCall(const CallLimits& limits) const {
-  const SteadyTime usual = DeadlineAfter(session_.options().timeout);
-  return {Passed(limits.deadline) ? usual : std::min(usual, limits.deadline), limits.stop};
+  return limits.stop.stop_requested() ? StoppedWaiting(busy) : busy;
 }
 
 absl::StatusOr<std::shared_ptr<LeaseState>> Cohort::AcquireAtServer(const CallLimits& limits) {
@@ -78,64 +56,20 @@ absl::StatusOr<std::shared_ptr<LeaseState>> Cohort::AcquireAtServer(const CallLi
     MutexLock lock(mutex_);
     waiter = std::move(place_);
   }
-  std::optional<Waiter::Granted> granted;
-  absl::Status failed;
-  if (waiter == nullptr) {
-    waiter = Waiter::Make(session_, lock_, ttl_);
-    if (waiter == nullptr) {
-      failed = MakeStatus(absl::StatusCode::kUnavailable,
-                          "the system gives no random bits for an owner id");
-    } else if (!session_.listening() || Over(limits)) {
-      absl::StatusOr<std::optional<Waiter::Granted>> tried = waiter->Try(OneCall(limits));
-      if (tried.ok()) {
-        granted = *std::move(tried);
-      } else if (Over(limits) ||
-                 (!coord::IsUnavailable(tried.status()) && !IsOutcomeUnknown(tried.status()))) {
-        failed = tried.status();
-      }
-      // Messages first, and then a place: a grant must find somebody who listens.
-      if (failed.ok() && !granted && !Over(limits)) {
-        CallLimits soon = OneCall(limits);
-        soon.deadline = std::min(soon.deadline, DeadlineAfter(absl::Seconds(1)));
-        session_.Listen(soon);
-      }
-    }
-    if (failed.ok() && !granted && !Over(limits)) failed = waiter->Enqueue(OneCall(limits));
+  absl::StatusOr<Waiter::Granted> granted = WaitForTurn(session_, lock_, ttl_, limits, waiter);
+  absl::StatusOr<std::shared_ptr<LeaseState>> state =
+      granted.ok() ? Keep(session_, *std::move(granted), max_hold_, shared_from_this())
+                   : granted.status();
+  if (!state.ok()) {
+    StepDown(std::move(waiter));
+    return state;
   }
-  if (failed.ok() && !granted) {
-    std::optional<absl::StatusOr<Waiter::Granted>> awaited = waiter->Await(limits);
-    if (awaited && awaited->ok()) {
-      granted = **std::move(awaited);
-    } else if (awaited) {
-      failed = awaited->status();
-    } else {
-      failed = waiter->Busy();
-      if (limits.stop.stop_requested()) failed = Stopped(failed);
-      StepDown(std::move(waiter));
-      return failed;
-    }
-  }
-  if (!granted) {
-    if (waiter != nullptr) waiter->GiveUp();
-    StepDown(nullptr);
-    return failed;
-  }
-  granted->terms.keep_until = KeepUntil();
-  auto state = std::make_shared<LeaseState>(session_, std::move(granted->identity), granted->terms,
-                                            shared_from_this());
-  {
-    MutexLock lock(mutex_);
-    holder_ = state.get();
-    turn_ = Turn{session_.clock().Now(), 0};
-    next_token_ = 1;
-    last_token_ = 0;
-  }
-  if (session_.background().Add(state)) return state;
-  (void)Release(*state, OneCall(limits));
-  if (absl::Status status = session_.Usable(); !status.ok()) return status;
-  return MakeStatus(absl::StatusCode::kResourceExhausted,
-                    StrCat(lock_->what(), " ", Quoted(lock_->name()),
-                           ": the system gives no thread to renew the lease"));
+  MutexLock lock(mutex_);
+  holder_ = state->get();
+  turn_ = Turn{session_.clock().Now(), 0};
+  next_token_ = 1;
+  last_token_ = 0;
+  return state;
 }
 
 void Cohort::StepDown(std::shared_ptr<Waiter> waiter) {
@@ -203,7 +137,7 @@ bool Cohort::HandOver(LeaseState& state) {
   if (holder_ != &state || members_.empty()) return false;
   std::optional<LeaseTerms> terms = state.HandOver(ttl_, LeastToHandOver(ttl_));
   if (!terms) return false;
-  terms->keep_until = KeepUntil();
+  terms->keep_until = session_.clock().Now() + max_hold_;
   LeaseIdentity identity = state.identity();
   identity.token = next_token_++;
   auto next =
@@ -220,31 +154,6 @@ bool Cohort::HandOver(LeaseState& state) {
   member->given = std::move(next);
   member->changed.NotifyAll();
   return true;
-}
-
-absl::StatusOr<std::shared_ptr<LeaseState>> TryOnce(Session& session,
-                                                    std::shared_ptr<const LockProtocol> lock,
-                                                    absl::Duration ttl, absl::Duration max_hold,
-                                                    const CallLimits& limits) {
-  const std::shared_ptr<Waiter> waiter = Waiter::Make(session, lock, ttl);
-  if (waiter == nullptr) {
-    return MakeStatus(absl::StatusCode::kUnavailable,
-                      "the system gives no random bits for an owner id");
-  }
-  absl::StatusOr<std::optional<Waiter::Granted>> tried = waiter->Try(limits);
-  if (!tried.ok() || !*tried) {
-    waiter->GiveUp();
-    return tried.ok() ? waiter->Busy() : tried.status();
-  }
-  Waiter::Granted& granted = **tried;
-  granted.terms.keep_until = session.clock().Now() + max_hold;
-  auto state = std::make_shared<LeaseState>(session, std::move(granted.identity), granted.terms);
-  if (session.background().Add(state)) return state;
-  (void)state->Release(limits);
-  if (absl::Status status = session.Usable(); !status.ok()) return status;
-  return MakeStatus(absl::StatusCode::kResourceExhausted,
-                    StrCat(lock->what(), " ", Quoted(lock->name()),
-                           ": the system gives no thread to renew the lease"));
 }
 
 }  // namespace coord::internal

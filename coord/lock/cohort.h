@@ -46,13 +46,11 @@ class Cohort final : public LossListener, public std::enable_shared_from_this<Co
 
   // Asks the server and waits, as the one who stands for all.
   absl::StatusOr<std::shared_ptr<LeaseState>> AcquireAtServer(const CallLimits& limits);
-  CallLimits OneCall(const CallLimits& limits) const;
   // Leaves the place at the server to the next member, or gives it up.
   void StepDown(std::shared_ptr<Waiter> waiter);
   // Lets the next member ask the server; nobody holds the lock here.
   void CallNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool HandOver(LeaseState& state);
-  absl::Time KeepUntil() const;
 
   Session& session_;
   const std::shared_ptr<const LockProtocol> lock_;
@@ -71,12 +69,6 @@ class Cohort final : public LossListener, public std::enable_shared_from_this<Co
   std::uint64_t next_token_ ABSL_GUARDED_BY(mutex_) = 1;
   std::uint64_t last_token_ ABSL_GUARDED_BY(mutex_) = 0;
 };
-
-// Asks the server once, past everybody who waits here; kAborted (IsBusy) when it is held.
-absl::StatusOr<std::shared_ptr<LeaseState>> TryOnce(Session& session,
-                                                    std::shared_ptr<const LockProtocol> lock,
-                                                    absl::Duration ttl, absl::Duration max_hold,
-                                                    const CallLimits& limits);
 
 }  // namespace coord::internal
 

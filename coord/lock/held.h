@@ -38,6 +38,7 @@ class Held {
 // How the library's own parts make a Lease.
 struct LeaseAccess {
   static Lease Make(std::unique_ptr<Held> held);
+  static Held* HeldOf(Lease& lease);  // null for one that holds nothing
 };
 
 }  // namespace coord::internal

@@ -196,6 +196,23 @@ std::optional<LeaseTerms> LeaseState::Detach() {
   return terms;
 }
 
+absl::Status LeaseState::Forget(const std::string& why) {
+  std::stop_source told(std::nostopstate);
+  absl::Status status;
+  bool lost = false;
+  {
+    MutexLock lock(mutex_);
+    if (phase_ == Phase::kHeld) {
+      told = Lose(why);
+      lost = true;
+    }
+    status = LostStatus();
+  }
+  Tell(std::move(told), lost);
+  session_.background().Reschedule(*this);
+  return status;
+}
+
 absl::Time LeaseState::NextTick() {
   MutexLock lock(mutex_);
   if (phase_ != Phase::kHeld) return absl::InfiniteFuture();

@@ -63,6 +63,9 @@ class LeaseState final : public Beat {
   // Ends this lease here and leaves it on the server, for Adopt. What it has left.
   std::optional<LeaseTerms> Detach();
 
+  // Marks it lost, for a reason that somebody else has found. The status that says so.
+  absl::Status Forget(const std::string& why);
+
   absl::Time NextTick() override;
   absl::Duration slack() const override;
   std::optional<Ask> Tick(absl::Time now) override;

@@ -117,19 +117,29 @@ absl::StatusOr<LockView> ReadLockView(const Reply& reply) {
   return view;
 }
 
-Request MutexProtocol::Ask(std::string_view owner, absl::Duration ttl, const Place* place) const {
-  const std::string_view keys_of[] = {keys().lease, keys().fence, keys().queue, keys().readers};
+namespace {
+
+Request AskBy(const ScriptText& script, const LockProtocol::Keys& keys, std::string_view kind,
+              std::string_view owner, absl::Duration ttl, const Place* place) {
+  const std::string_view keys_of[] = {keys.lease, keys.fence, keys.queue, keys.readers};
   const std::string ms = StrCat(CeilMilliseconds(ttl));
   if (place == nullptr) {
-    const std::string_view args[] = {owner, ms, barging_ ? "T" : "t"};
-    return Request::Call(kMutexAcquire, keys_of, args);
+    const std::string_view args[] = {owner, ms, kind};
+    return Request::Call(script, keys_of, args);
   }
   const std::string claim = StrCat(CeilMilliseconds(place->claim));
-  const std::string_view args[] = {
-      owner, ms, barging_ ? "b" : "w", claim, place->channel, place->ticket, place->alive};
-  Request request = Request::Call(kMutexAcquire, keys_of, args);
+  const std::string_view args[] = {owner,         ms,          kind, claim, place->channel,
+                                   place->ticket, place->alive};
+  Request request = Request::Call(script, keys_of, args);
   if (place->ticket == "0") request.set_retry_safe(false);
   return request;
+}
+
+}  // namespace
+
+Request MutexProtocol::Ask(std::string_view owner, absl::Duration ttl, const Place* place) const {
+  const std::string_view kind = place == nullptr ? (barging_ ? "T" : "t") : (barging_ ? "b" : "w");
+  return AskBy(kMutexAcquire, keys(), kind, owner, ttl, place);
 }
 
 Request MutexProtocol::Renew(std::string_view owner, absl::Duration ttl) const {
@@ -152,6 +162,19 @@ Request MutexProtocol::Release(std::string_view owner, const std::optional<Unuse
 std::optional<Request> MutexProtocol::Reserve(std::string_view owner, int count) const {
   const std::string how_many = StrCat(count);
   return Bind(kMutexReserve, {keys().lease, keys().fence}, {owner, how_many});
+}
+
+Request ReaderProtocol::Ask(std::string_view owner, absl::Duration ttl, const Place* place) const {
+  return AskBy(kRwMutexShare, keys(), "r", owner, ttl, place);
+}
+
+Request ReaderProtocol::Renew(std::string_view owner, absl::Duration ttl) const {
+  const std::string ms = StrCat(CeilMilliseconds(ttl));
+  return Bind(kRwMutexRenew, {keys().lease, keys().fence, keys().readers}, {owner, ms});
+}
+
+Request ReaderProtocol::Release(std::string_view owner, const std::optional<Unused>&) const {
+  return Bind(kRwMutexUnshare, {keys().lease, keys().fence, keys().queue, keys().readers}, {owner});
 }
 
 }  // namespace coord::internal

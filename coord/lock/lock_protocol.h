@@ -131,6 +131,17 @@ class MutexProtocol final : public LockProtocol {
   const bool barging_;
 };
 
+// One of the readers of the lock whose writers are MutexProtocol's.
+class ReaderProtocol final : public LockProtocol {
+ public:
+  using LockProtocol::LockProtocol;
+
+  std::string_view what() const override { return "rw mutex"; }
+  Request Ask(std::string_view owner, absl::Duration ttl, const Place* place) const override;
+  Request Renew(std::string_view owner, absl::Duration ttl) const override;
+  Request Release(std::string_view owner, const std::optional<Unused>& unused) const override;
+};
+
 }  // namespace coord::internal
 
 #endif  // COORD_LOCK_LOCK_PROTOCOL_H_

@@ -19,6 +19,8 @@ class SingleHeld final : public Held {
              std::shared_ptr<Cohort> cohort)
       : session_(std::move(session)), state_(std::move(state)), cohort_(std::move(cohort)) {}
 
+  LeaseState& state() const { return *state_; }
+
   const std::string& name() const override { return state_->identity().lock->name(); }
   const std::string& owner() const override { return state_->identity().owner; }
   std::uint64_t token() const override { return state_->identity().token; }

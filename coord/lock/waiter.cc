@@ -15,6 +15,8 @@ namespace {
 constexpr absl::Duration kLongestPeriod = absl::Seconds(1);
 // Without messages, a grant is found by asking.
 constexpr absl::Duration kPeriodWithoutMessages = absl::Milliseconds(30);
+// When the holder's lease runs out, but not more often than this.
+constexpr absl::Duration kSoonest = absl::Milliseconds(50);
 constexpr absl::Duration kRetry = absl::Milliseconds(50);
 // A grant is confirmed so long after it has come: whoever is done sooner spares the server that.
 constexpr absl::Duration kConfirm = absl::Milliseconds(50);
@@ -27,6 +29,11 @@ bool Passing(const absl::Status& status) {
 // What a question of unknown outcome, or an error of the script's own, may have left behind.
 bool MayHaveRun(const absl::Status& status) {
   return IsOutcomeUnknown(status) || status.code() == absl::StatusCode::kFailedPrecondition;
+}
+
+absl::Status NoRandomBits() {
+  return MakeStatus(absl::StatusCode::kUnavailable,
+                    "the system gives no random bits for an owner id", kUnavailable);
 }
 
 }  // namespace
@@ -128,6 +135,10 @@ void Waiter::Settle(const absl::StatusOr<Reply>& reply, absl::Time sent, bool re
   not_before_ = std::max(not_before_, sent);
   above_ = std::max(above_, answer->last_token);
   ask_at_ = sent + Period();
+  // A holder that vanished is nobody's to announce.
+  if (holder_left_ < Period()) {
+    ask_at_ = std::min(ask_at_, sent + std::max(holder_left_ + absl::Milliseconds(1), kSoonest));
+  }
 }
 
 absl::StatusOr<std::optional<Waiter::Granted>> Waiter::Try(const CallLimits& limits) {
@@ -281,6 +292,98 @@ void Waiter::OnMessage(std::string_view rest) {
     ask_at_ = now;
   }
   session_.background().Reschedule(*this);
+}
+
+bool IsOver(const CallLimits& limits) {
+  return limits.stop.stop_requested() || Passed(limits.deadline);
+}
+
+absl::Status StoppedWaiting(const absl::Status& busy) {
+  return MakeStatus(absl::StatusCode::kCancelled,
+                    StrCat("stopped while waiting: ", FromAbsl(busy.message())));
+}
+
+absl::StatusOr<Waiter::Granted> WaitForTurn(Session& session,
+                                            const std::shared_ptr<const LockProtocol>& lock,
+                                            absl::Duration ttl, const CallLimits& limits,
+                                            std::shared_ptr<Waiter>& waiter) {
+  // One question takes no longer than is usual, and even a caller without patience gets an answer.
+  const auto one_call = [&] {
+    const SteadyTime usual = DeadlineAfter(session.options().timeout);
+    return CallLimits{Passed(limits.deadline) ? usual : std::min(usual, limits.deadline),
+                      limits.stop};
+  };
+  const auto fail = [&](absl::Status status) {
+    std::exchange(waiter, nullptr)->GiveUp();
+    return status;
+  };
+  if (waiter == nullptr) {
+    waiter = Waiter::Make(session, lock, ttl);
+    if (waiter == nullptr) return NoRandomBits();
+    if (!session.listening() || IsOver(limits)) {
+      absl::StatusOr<std::optional<Waiter::Granted>> tried = waiter->Try(one_call());
+      if (tried.ok() && *tried) {
+        waiter = nullptr;
+        return **std::move(tried);
+      }
+      if (IsOver(limits)) {
+        return fail(!tried.ok()                    ? tried.status()
+                    : limits.stop.stop_requested() ? StoppedWaiting(waiter->Busy())
+                                                   : waiter->Busy());
+      }
+      if (!tried.ok() && !Passing(tried.status())) return fail(tried.status());
+      // Messages first, and then a place: a grant must find somebody who listens.
+      CallLimits soon = one_call();
+      soon.deadline = std::min(soon.deadline, DeadlineAfter(absl::Seconds(1)));
+      session.Listen(soon);
+    }
+    if (absl::Status failed = waiter->Enqueue(one_call()); !failed.ok()) return fail(failed);
+  }
+  std::optional<absl::StatusOr<Waiter::Granted>> awaited = waiter->Await(limits);
+  if (!awaited) {
+    absl::Status busy = waiter->Busy();
+    return limits.stop.stop_requested() ? StoppedWaiting(busy) : busy;
+  }
+  if (!awaited->ok()) return fail(awaited->status());
+  waiter = nullptr;
+  return *std::move(awaited);
+}
+
+absl::StatusOr<std::shared_ptr<LeaseState>> Keep(Session& session, Waiter::Granted granted,
+                                                 absl::Duration max_hold,
+                                                 std::shared_ptr<LossListener> listener) {
+  granted.terms.keep_until = session.clock().Now() + max_hold;
+  const std::shared_ptr<const LockProtocol> lock = granted.identity.lock;
+  auto state = std::make_shared<LeaseState>(session, std::move(granted.identity), granted.terms,
+                                            std::move(listener));
+  if (session.background().Add(state)) return state;
+  (void)state->Release(CallLimits{DeadlineAfter(session.options().timeout), {}});
+  if (absl::Status status = session.Usable(); !status.ok()) return status;
+  return MakeStatus(absl::StatusCode::kResourceExhausted,
+                    StrCat(lock->what(), " ", Quoted(lock->name()),
+                           ": the system gives no thread to renew the lease"));
+}
+
+absl::StatusOr<std::shared_ptr<LeaseState>> AcquireAlone(
+    Session& session, const std::shared_ptr<const LockProtocol>& lock, absl::Duration ttl,
+    absl::Duration max_hold, const CallLimits& limits) {
+  std::shared_ptr<Waiter> waiter;
+  absl::StatusOr<Waiter::Granted> granted = WaitForTurn(session, lock, ttl, limits, waiter);
+  if (waiter != nullptr) waiter->GiveUp();
+  if (!granted.ok()) return granted.status();
+  return Keep(session, *std::move(granted), max_hold);
+}
+
+absl::StatusOr<std::shared_ptr<LeaseState>> TryOnce(Session& session,
+                                                    std::shared_ptr<const LockProtocol> lock,
+                                                    absl::Duration ttl, absl::Duration max_hold,
+                                                    const CallLimits& limits) {
+  const std::shared_ptr<Waiter> waiter = Waiter::Make(session, std::move(lock), ttl);
+  if (waiter == nullptr) return NoRandomBits();
+  absl::StatusOr<std::optional<Waiter::Granted>> tried = waiter->Try(limits);
+  if (tried.ok() && *tried) return Keep(session, **std::move(tried), max_hold);
+  waiter->GiveUp();
+  return tried.ok() ? waiter->Busy() : tried.status();
 }
 
 }  // namespace coord::internal

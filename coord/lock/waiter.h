@@ -107,6 +107,32 @@ class Waiter final : public Beat, public Sleeper, public std::enable_shared_from
   absl::Status failed_ ABSL_GUARDED_BY(mutex_);
 };
 
+bool IsOver(const CallLimits& limits);
+// kCancelled, with what a waiter was told last.
+absl::Status StoppedWaiting(const absl::Status& busy);
+
+// Asks the server, and waits within the limits. `waiter` null: a new one, which is left there when
+// the limits ended the wait and it goes on standing in the queue; the caller keeps it for another
+// who wants the same, or lets it give up. In every other case it is null afterwards.
+absl::StatusOr<Waiter::Granted> WaitForTurn(Session& session,
+                                            const std::shared_ptr<const LockProtocol>& lock,
+                                            absl::Duration ttl, const CallLimits& limits,
+                                            std::shared_ptr<Waiter>& waiter);
+
+// The lease of what was granted, which the background thread renews from now on.
+absl::StatusOr<std::shared_ptr<LeaseState>> Keep(Session& session, Waiter::Granted granted,
+                                                 absl::Duration max_hold,
+                                                 std::shared_ptr<LossListener> listener = nullptr);
+
+// For locks that several may hold, each for himself: waits, or asks once.
+absl::StatusOr<std::shared_ptr<LeaseState>> AcquireAlone(
+    Session& session, const std::shared_ptr<const LockProtocol>& lock, absl::Duration ttl,
+    absl::Duration max_hold, const CallLimits& limits);
+absl::StatusOr<std::shared_ptr<LeaseState>> TryOnce(Session& session,
+                                                    std::shared_ptr<const LockProtocol> lock,
+                                                    absl::Duration ttl, absl::Duration max_hold,
+                                                    const CallLimits& limits);
+
 }  // namespace coord::internal
 
 #endif  // COORD_LOCK_WAITER_H_
