@@ -87,9 +87,8 @@ bool HiredisMutex::Pair() {
       caller_.Run(internal::kMutexAcquire, {lease_key_, fence_key_, queue_key_, readers_key_},
                   {owner, "10000", "t"});
   if (taken == nullptr || taken->elements != 2 || taken->element[0]->str == nullptr) return false;
-  const HiredisReply released = caller_.Run(internal::kMutexRelease,
-                                             {lease_key_, fence_key_, queue_key_, readers_key_},
-                                             {owner});
+  const HiredisReply released = caller_.Run(
+      internal::kMutexRelease, {lease_key_, fence_key_, queue_key_, readers_key_}, {owner});
   return released != nullptr && released->integer == 1;
 }
 

@@ -5,11 +5,11 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <sstream>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "bench/command_stats.h"
 #include "bench/hiredis_caller.h"
 #include "bench/machine.h"
 #include "bench/raw_pipeline.h"
@@ -56,23 +56,6 @@ class HiredisMutexes {
  private:
   std::deque<HiredisMutex> mutexes_;
 };
-
-// How often the server ran each command, those inside scripts included.
-std::map<std::string, std::int64_t> CommandCounts(HiredisCaller& caller) {
-  const HiredisReply reply = caller.Command({"INFO", "commandstats"});
-  if (reply == nullptr) Fatal("INFO commandstats failed");
-  std::istringstream lines(std::string(reply->str, static_cast<std::size_t>(reply->len)));
-  std::map<std::string, std::int64_t> counts;
-  for (std::string line; std::getline(lines, line);) {
-    constexpr std::string_view kCalls = ":calls=";
-    const auto at = line.find(kCalls);
-    if (at == std::string::npos || line.find("_info:") < at) continue;
-    const auto from = at + kCalls.size();
-    counts[line.substr(0, at)] =
-        internal::ParseInt64(line.substr(from, line.find(',', from) - from)).value_or(-1);
-  }
-  return counts;
-}
 
 std::map<std::string, std::int64_t> CommandsOf(HiredisCaller& caller,
                                                const std::function<bool()>& pair) {

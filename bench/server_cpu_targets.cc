@@ -120,7 +120,7 @@ void MeasureServerCpu(Run& run) {
       line, sizeof(line),
       "server CPU a pair: coord %.2f us; two plain scripts %.2f us; %zu rounds, ratio %.2f to %.2f",
       Median(of_b), Median(of_a), ratios.size(), low, high);
-  run.report.Add(id, mode, Median(ratios), Bound::AtMost(1.6), line,
+  run.report.Add(id, mode, Median(ratios), Bound::AtMost(1.75), line,
                  {{"a", {{"name", "two plain scripts"}, {"cpu_us", Median(of_a)}}},
                   {"b", {{"name", "coord"}, {"cpu_us", Median(of_b)}}},
                   {"rounds", ratios.size()},

@@ -19,11 +19,16 @@ struct Run {
 
 void MeasureMutex(Run& run);
 void MeasureServerCpu(Run& run);
+void MeasureContended(Run& run);
 void MeasureClient(Run& run);
 
 // What MeasureClient starts as a process of its own: 64 callers of one client for a second; prints
 // peak memory in KB.
 int RunMemoryProbe(const std::string& url);
+
+// What MeasureContended starts, several at once: one client that wants the same lock as the others.
+// The words are its own.
+int RunContender(char** words);
 
 }  // namespace coord::bench
 

@@ -34,10 +34,14 @@ absl::Status CheckOptions(const MutexOptions& options) {
 Mutex::Mutex(Client client, std::string_view name, MutexOptions options)
     : client_(std::move(client)), name_(name), options_(options) {
   internal::Session& session = internal::SessionOf(client_);
+  if (session.forked()) {
+    usable_ = session.Usable();
+    return;
+  }
   absl::StatusOr<internal::LockProtocol::Keys> keys = internal::LockKeys(session, "mutex", name_);
   usable_ = keys.ok() ? CheckOptions(options_) : keys.status();
   if (!usable_.ok()) return;
-  options_.ttl = absl::Ceil(options_.ttl, absl::Milliseconds(1));
+  options_.ttl = absl::Ceil(std::min(options_.ttl, options_.max_hold), absl::Milliseconds(1));
   const bool barging = options_.fairness == Fairness::kBarging;
   // All that would pass a lease on to each other.
   const std::string key =

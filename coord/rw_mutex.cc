@@ -76,7 +76,7 @@ RwMutex::RwMutex(Client client, std::string_view name, MutexOptions options)
   absl::StatusOr<LockProtocol::Keys> keys = internal::LockKeys(session, "rw mutex", name);
   usable_ = keys.ok() ? internal::CheckTtl(options_.ttl) : keys.status();
   if (!usable_.ok()) return;
-  options_.ttl = absl::Ceil(options_.ttl, absl::Milliseconds(1));
+  options_.ttl = absl::Ceil(std::min(options_.ttl, options_.max_hold), absl::Milliseconds(1));
   alone_ = std::make_shared<internal::MutexProtocol>(std::string(name), *keys,
                                                      options_.fairness == Fairness::kBarging);
   shared_ = std::make_shared<internal::ReaderProtocol>(std::string(name), *std::move(keys));

@@ -29,9 +29,11 @@ if call('SET', lease, owner, 'NX', 'PX', ttl) then
 else
   value = call('GET', lease)
   if value == owner or value == '~' .. owner or value == '~~' .. owner then
-    return {string.match(call('GET', fence) or '0', '%d+'), call('PTTL', lease)}
+    local token = string.match(call('GET', fence) or '', '%d+')
+    if token then return {token, call('PTTL', lease)} end
+  elseif not ARGV[4] then
+    return {0, call('PTTL', lease), value}
   end
-  if not ARGV[4] then return {0, call('PTTL', lease), value} end
   now = call('TIME')
 end
 
@@ -39,6 +41,7 @@ end
 -- digits), or another holds.
 local queue, readers, kind = KEYS[3], KEYS[4], ARGV[3]
 -- include lock_queue
+if value and string.match(value, '[^~].*') == owner then return {next_token(true), call('PTTL', lease)} end
 if not value then
   local _, refused = remembered(last, owner)
   if refused then
@@ -47,13 +50,13 @@ if not value then
   end
   local barging = kind == 'b' or kind == 'T'
   if barging or string.byte(last) ~= 126 or not grant(false, '~~') then
-    if kind == 'b' then
+    local queued = string.byte(last) == 126 and call('EXISTS', queue) == 1
+    if queued then
       for _, entry in ipairs(call('LRANGE', queue, 0, -1)) do
         if string.find(entry, ' ' .. owner .. ' ', 1, true) then call('LREM', queue, 1, entry) end
       end
+      call('SET', lease, '~~' .. owner, 'PX', ttl)
     end
-    local queued = string.byte(last) == 126 and call('EXISTS', queue) == 1
-    if queued then call('SET', lease, '~~' .. owner, 'PX', ttl) end
     return {next_token(queued), ttl}
   end
   value = call('GET', lease)

@@ -37,9 +37,8 @@ if held then
   return 1
 end
 if value and string.find(value, '^~*%%') and call('ZREM', readers, owner) == 1 then
-  call('ZREMRANGEBYSCORE', readers, '-inf', ms)
-  if call('EXISTS', readers) == 0 then pass_on(false, '~~') end
+  if not phase_goes_on() then pass_on(false, '~~') end
   return 1
 end
-if not value then calm() end
+if not value then pass_on(false, '~~') end
 return 0

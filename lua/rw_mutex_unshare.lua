@@ -13,8 +13,7 @@ local value = call('GET', lease)
 if not value or not string.find(value, '^~*%%') or call('ZREM', readers, ARGV[1]) == 0 then return 0 end
 local now = call('TIME')
 -- include lock_queue
-call('ZREMRANGEBYSCORE', readers, '-inf', ms)
-if call('EXISTS', readers) == 1 then return 1 end
+if phase_goes_on() then return 1 end
 if string.byte(value) == 126 then
   pass_on(false, '~~')
 else

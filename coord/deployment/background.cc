@@ -20,7 +20,7 @@ constexpr absl::Duration kLongestWait = absl::Seconds(1);
 
 }  // namespace
 
-Background::~Background() {
+void Background::Stop() {
   std::thread thread;
   std::stop_source interrupt(std::nostopstate);
   {
@@ -109,13 +109,20 @@ std::stop_source Background::Interrupt(absl::Time when) {
 }
 
 void Background::Close() {
+  MutexLock lock(mutex_);
+  closed_ = true;
+}
+
+void Background::TellClosed() {
   std::vector<std::shared_ptr<Beat>> beats;
   {
     MutexLock lock(mutex_);
-    closed_ = true;
     for (auto& [when, beat] : schedule_) beats.push_back(beat);
   }
-  for (auto& beat : beats) beat->Closed();
+  for (auto& beat : beats) {
+    beat->Closed();
+    Reschedule(*beat);
+  }
 }
 
 void Background::Run() {
@@ -134,15 +141,17 @@ void Background::Run() {
       in_flight_.pop_front();
     }
     NoticeBreak();
-    if (!in_flight_.empty() && now >= in_flight_.front()->give_up) {
-      in_flight_.front()->connection->Break(
-          MakeStatus(absl::StatusCode::kUnavailable,
-                     StrCat(node_.name(), " did not answer a renewal in time")));
-      continue;
+    bool broke = false;
+    for (auto& batch : in_flight_) {
+      if (now < batch->give_up || batch->connection->broken()) continue;
+      batch->connection->Break(MakeStatus(absl::StatusCode::kUnavailable,
+                                          StrCat(node_.name(), " did not answer in time")));
+      broke = true;
     }
+    if (broke) continue;
     TickDue(now, interrupt);
     absl::Time next = now + kLongestWait;
-    if (!in_flight_.empty()) next = std::min(next, in_flight_.front()->give_up);
+    for (auto& batch : in_flight_) next = std::min(next, batch->give_up);
     Wait(next, interrupt);
   }
   for (auto& batch : in_flight_) batch->connection->Abandon(*batch->exchange);
@@ -198,9 +207,14 @@ void Background::Send(std::unique_ptr<Batch> batch, const std::stop_token& inter
   {
     MutexLock lock(mutex_);
     if (!schedule_.empty()) until = std::min(until, schedule_.begin()->first);
+    planned_ = until;  // who must be served sooner than a connection can be made interrupts that
   }
   const CallLimits limits{ToSteady(until), interrupt};
   absl::StatusOr<std::shared_ptr<Connection>> connection = node_.background().Get(limits);
+  {
+    MutexLock lock(mutex_);
+    planned_ = absl::InfinitePast();
+  }
   if (!connection.ok()) {
     known_.clear();  // nothing of the batch has become known
     const absl::Time now = node_.clock().Now();

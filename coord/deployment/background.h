@@ -67,7 +67,7 @@ class Beat {
 class Background {
  public:
   explicit Background(Node& node) : node_(node) {}
-  ~Background();  // ends the thread and waits for it
+  ~Background() { Stop(); }
   Background(const Background&) = delete;
   Background& operator=(const Background&) = delete;
 
@@ -77,8 +77,12 @@ class Background {
   void Remove(Beat& beat);
   // Its NextTick has changed.
   void Reschedule(Beat& beat);
-  // Tells every beat that the client was closed, and takes no more.
+  // Tells every beat that the client was closed.
+  void TellClosed();
+  // Takes no more beats.
   void Close();
+  // Ends the thread and waits for it. Until then beats may call back.
+  void Stop();
   // Waits up to `patience` until nothing is owed.
   void Flush(absl::Duration patience);
 

@@ -88,9 +88,14 @@ absl::Status Session::Start() {
   node.spin = options_.spin;
   node.clock = options_.clock;
   const std::string id = NewOwnerId({});
-  if (!id.empty()) channel_ = StrCat(options_.prefix, "wake:", id.substr(0, id.size() - 1));
+  if (id.empty()) {
+    return MakeStatus(absl::StatusCode::kUnavailable,
+                      "the system gives no random bits for this client's channel", kUnavailable);
+  }
+  channel_ = StrCat(options_.prefix, "wake:", id.substr(0, id.size() - 1));
+  wakes_ = std::make_unique<Wakes>();
   node.channel = channel_;
-  node.on_push = [this](Reply push) { wakes_.Deliver(push); };
+  node.on_push = [this](Reply push) { wakes_->Deliver(push); };
   const CallLimits limits{DeadlineAfter(options_.connect_timeout), {}};
   switch (url_.scheme) {
     case Url::Scheme::kSentinel:
@@ -136,9 +141,12 @@ Session::~Session() {
     (void)node_.release();
     (void)worker_.release();
     (void)background_.release();
+    (void)wakes_.release();
+    (void)shared_.release();
     return;
   }
   Close();
+  if (background_ != nullptr) background_->Stop();
   background_.reset();
   worker_.reset();
 }
@@ -258,20 +266,20 @@ bool Session::Listen(const CallLimits& limits) {
   if (!background_->Add(knock)) return false;
   const bool answered = knock->Wait(limits);
   background_->Remove(*knock);
-  if (answered) listening_.store(true, std::memory_order_relaxed);
   return answered;
 }
 
 std::shared_ptr<void> Session::Shared(const std::string& key,
                                       const std::function<std::shared_ptr<void>()>& make) {
-  MutexLock lock(mutex_);
-  std::weak_ptr<void>& place = shared_[key];
+  MutexLock lock(shared_->mutex);
+  auto& by_key = shared_->by_key;
+  std::weak_ptr<void>& place = by_key[key];
   if (std::shared_ptr<void> present = place.lock()) return present;
   std::shared_ptr<void> made = make();
   place = made;
-  if (shared_.size() >= sweep_at_) {
-    absl::erase_if(shared_, [](const auto& entry) { return entry.second.expired(); });
-    sweep_at_ = std::max<std::size_t>(64, 2 * shared_.size());
+  if (by_key.size() >= shared_->sweep_at) {
+    absl::erase_if(by_key, [](const auto& entry) { return entry.second.expired(); });
+    shared_->sweep_at = std::max<std::size_t>(64, 2 * by_key.size());
   }
   return made;
 }
@@ -286,9 +294,10 @@ void Session::Post(std::function<void()> task) {
 
 void Session::Close() {
   if (forked() || background_ == nullptr || closed_.exchange(true)) return;
+  background_->TellClosed();
   background_->Flush(kLastWords);
-  node_->Close();
   background_->Close();
+  node_->Close();
 }
 
 }  // namespace coord::internal

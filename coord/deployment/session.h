@@ -48,14 +48,14 @@ class Session {
   absl::StatusOr<std::string> Key(std::string_view what, std::string_view name,
                                   std::string_view part) const;
 
-  // Makes sure, once, that messages reach this process, as far as the server lets them: opens the
+  // Makes sure that messages reach this process, as far as the server lets them: opens the
   // background connection, which subscribes to channel(). False when that could not be done within
   // the limits; whoever waits then finds out by asking.
   bool Listen(const CallLimits& limits);
-  bool listening() const { return listening_.load(std::memory_order_relaxed); }
+  bool listening() { return node_->background().Current() != nullptr; }
   // Where the server's scripts wake those of this process who wait.
   const std::string& channel() const { return channel_; }
-  Wakes& wakes() { return wakes_; }
+  Wakes& wakes() { return *wakes_; }
 
   // The one object of this key that all users of the session share; made by `make` when there is
   // none. It lives as long as somebody has it.
@@ -82,18 +82,21 @@ class Session {
   const ClientOptions options_;
   const std::uint64_t fork_generation_;
   std::string channel_;
-  Wakes wakes_;
+  std::unique_ptr<Wakes> wakes_;
   std::unique_ptr<PrivateServer> private_server_;
   std::unique_ptr<Node> node_;
   std::unique_ptr<Worker> worker_;
   std::unique_ptr<Background> background_;
 
   std::atomic<bool> closed_{false};
-  std::atomic<bool> listening_{false};
 
-  Mutex mutex_;
-  absl::flat_hash_map<std::string, std::weak_ptr<void>> shared_ ABSL_GUARDED_BY(mutex_);
-  std::size_t sweep_at_ ABSL_GUARDED_BY(mutex_) = 64;  // when to look for those that are gone
+  // A forked child leaves it alone: it may have been caught in the middle of a change.
+  struct SharedObjects {
+    Mutex mutex;
+    absl::flat_hash_map<std::string, std::weak_ptr<void>> by_key ABSL_GUARDED_BY(mutex);
+    std::size_t sweep_at ABSL_GUARDED_BY(mutex) = 64;  // when to look for those that are gone
+  };
+  std::unique_ptr<SharedObjects> shared_ = std::make_unique<SharedObjects>();
 };
 
 // How the library's own parts reach what is behind a Client.

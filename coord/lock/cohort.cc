@@ -10,16 +10,13 @@
 namespace coord::internal {
 absl::StatusOr<std::shared_ptr<LeaseState>> Cohort::Acquire(const CallLimits& limits) {
   Member self;
+  bool first;
   {
     MutexLock lock(mutex_);
-    if (!busy_) {
-      busy_ = true;
-      self.stands_for_all = true;
-    } else {
-      members_.push_back(&self);
-    }
+    first = !std::exchange(busy_, true);
+    if (!first) members_.push_back(&self);
   }
-  if (self.stands_for_all) return AcquireAtServer(limits);
+  if (first) return AcquireAtServer(limits);
 
   const auto wake = [this, &self] {
     MutexLock lock(mutex_);
@@ -100,7 +97,7 @@ void Cohort::OnLost(LeaseState& state) {
 }
 
 absl::Status Cohort::Release(LeaseState& state, const CallLimits& limits) {
-  if (HandOver(state)) return absl::OkStatus();
+  if (HandOver(state, limits)) return absl::OkStatus();
   std::optional<LockProtocol::Unused> unused;
   {
     MutexLock lock(mutex_);
@@ -114,45 +111,52 @@ absl::Status Cohort::Release(LeaseState& state, const CallLimits& limits) {
   return status;
 }
 
-bool Cohort::HandOver(LeaseState& state) {
+bool Cohort::HandOver(LeaseState& state, const CallLimits& limits) {
   bool reserve;
   {
     MutexLock lock(mutex_);
-    if (holder_ != &state || members_.empty()) return false;
+    if (holder_ != &state || members_.empty() || reserving_) return false;
     if (!MayHandOver(turn_, session_.clock().Now())) return false;
     reserve = next_token_ > last_token_;
+    reserving_ = reserve;
   }
   if (reserve) {
-    std::optional<Request> request = lock_->Reserve(state.identity().owner, kMostHandOvers);
-    if (!request) return false;
-    const absl::StatusOr<Reply> reply = session_.Execute(
-        *std::move(request), CallLimits{DeadlineAfter(session_.options().timeout), {}});
-    const std::optional<std::int64_t> first = reply.ok() ? ParseInt64(reply->text()) : std::nullopt;
-    if (!first || *first <= 0) return false;
+    std::optional<std::int64_t> first;
+    if (std::optional<Request> request = lock_->Reserve(state.identity().owner, kMostHandOvers)) {
+      const absl::StatusOr<Reply> reply = session_.Execute(*std::move(request), limits);
+      if (reply.ok()) first = ParseInt64(reply->text());
+    }
     MutexLock lock(mutex_);
+    reserving_ = false;
+    // Meanwhile the lease may have been lost and another of us have the lock, with a larger token.
+    if (!first || *first <= 0 || holder_ != &state) return false;
     next_token_ = static_cast<std::uint64_t>(*first);
     last_token_ = next_token_ + kMostHandOvers - 1;
   }
-  MutexLock lock(mutex_);
-  if (holder_ != &state || members_.empty()) return false;
-  std::optional<LeaseTerms> terms = state.HandOver(ttl_, LeastToHandOver(ttl_));
-  if (!terms) return false;
-  terms->keep_until = session_.clock().Now() + max_hold_;
-  LeaseIdentity identity = state.identity();
-  identity.token = next_token_++;
-  auto next =
-      std::make_shared<LeaseState>(session_, std::move(identity), *terms, shared_from_this());
-  if (!session_.background().Add(next)) {
-    // The client is being closed: the lease is lost, and whoever asks next is told so.
-    CallNext();
-    return true;
+  std::shared_ptr<LeaseState> next;
+  {
+    MutexLock lock(mutex_);
+    if (holder_ != &state || members_.empty()) return false;
+    std::optional<LeaseTerms> terms = state.HandOver(ttl_, LeastToHandOver(ttl_));
+    if (!terms) return false;
+    terms->keep_until = session_.clock().Now() + max_hold_;
+    LeaseIdentity identity = state.identity();
+    identity.token = next_token_++;
+    next = std::make_shared<LeaseState>(session_, std::move(identity), *terms, shared_from_this());
+    if (session_.background().Add(next)) {
+      holder_ = next.get();
+      ++turn_.hand_overs;
+      Member* member = members_.front();
+      members_.pop_front();
+      member->given = std::move(next);
+      member->changed.NotifyAll();
+      return true;
+    }
   }
-  holder_ = next.get();
-  ++turn_.hand_overs;
-  Member* member = members_.front();
-  members_.pop_front();
-  member->given = std::move(next);
-  member->changed.NotifyAll();
+  // The client is being closed.
+  (void)next->Release(limits);
+  MutexLock lock(mutex_);
+  if (holder_ == &state) CallNext();
   return true;
 }
 

@@ -50,7 +50,7 @@ class Cohort final : public LossListener, public std::enable_shared_from_this<Co
   void StepDown(std::shared_ptr<Waiter> waiter);
   // Lets the next member ask the server; nobody holds the lock here.
   void CallNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool HandOver(LeaseState& state);
+  bool HandOver(LeaseState& state, const CallLimits& limits);
 
   Session& session_;
   const std::shared_ptr<const LockProtocol> lock_;
@@ -65,6 +65,7 @@ class Cohort final : public LossListener, public std::enable_shared_from_this<Co
   // A place in the server's queue that its owner left behind for the next.
   std::shared_ptr<Waiter> place_ ABSL_GUARDED_BY(mutex_);
   Turn turn_ ABSL_GUARDED_BY(mutex_);
+  bool reserving_ ABSL_GUARDED_BY(mutex_) = false;
   // Tokens set aside: the next to be used, and the last.
   std::uint64_t next_token_ ABSL_GUARDED_BY(mutex_) = 1;
   std::uint64_t last_token_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -142,15 +142,17 @@ absl::Status LeaseState::Release(const CallLimits& limits,
   if (!lost.ok())
     return lost;  // nothing there to give back, or only for the moment that clocks may differ
   absl::StatusOr<Reply> reply = Reply();
-  bool repeated = doubtful_;
+  bool repeated = false;
   if (!doubtful_) {
     reply = session_.Execute(identity_.lock->Release(identity_.owner, unused), limits);
     repeated = !reply.ok() && IsOutcomeUnknown(reply.status()) &&
                reply.status().code() == absl::StatusCode::kUnavailable;
   }
-  if (repeated) {
+  if (doubtful_ || repeated) {
+    CallTrace trace;
     reply = session_.Execute(
-        Withdrawal::MakeRequest(session_, *identity_.lock, identity_.owner, true), limits);
+        Withdrawal::MakeRequest(session_, *identity_.lock, identity_.owner, true), limits, &trace);
+    repeated |= trace.replayed;
   }
   if (!reply.ok()) {
     // Nobody else should wait for the ttl because of that.
@@ -267,8 +269,8 @@ void LeaseState::Answer(absl::StatusOr<Reply> reply, absl::Time sent, absl::Time
     } else {
       valid_until_ = std::max(valid_until_, ValidUntil(sent, asked_ttl_, asked_ttl_));
       renew_at_ = RenewAt(sent, ttl_);
-      if (sent + asked_ttl_ >= keep_until_) {  // that was the last time
-        valid_until_ = std::min(valid_until_, keep_until_);
+      if (asked_ttl_ < ttl_) {  // that was the last time before keep_until_
+        valid_until_ = std::min(valid_until_, ValidUntil(sent, asked_ttl_, asked_ttl_));
         renew_at_ = absl::InfiniteFuture();
       }
     }

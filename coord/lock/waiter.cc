@@ -91,9 +91,14 @@ void Waiter::Fail(absl::Status status) {
 }
 
 void Waiter::Settle(const absl::StatusOr<Reply>& reply, absl::Time sent, bool replayed) {
-  if (phase_ != Phase::kWaiting) return;
+  if (phase_ != Phase::kWaiting) {
+    // The message was quicker than the answer, which has not come: the question may be under way.
+    if (phase_ == Phase::kGranted && !reply.ok()) terms_.doubtful = true;
+    return;
+  }
   const absl::Time now = session_.clock().Now();
   doubtful_ |= replayed;
+  const bool ask_again = std::exchange(ask_again_, false);
   if (!reply.ok()) {
     doubtful_ |= MayHaveRun(reply.status());
     if (ticket_ == "0" && doubtful_) ticket_ = "1";
@@ -129,12 +134,12 @@ void Waiter::Settle(const absl::StatusOr<Reply>& reply, absl::Time sent, bool re
   trouble_ = absl::OkStatus();
   holder_ = std::move(answer->holder);
   holder_left_ = answer->left;
+  ask_at_ = ask_again ? now : sent + Period();
   if (answer->ticket.empty()) return;  // asked without a place
   ticket_ = std::move(answer->ticket);
   alive_ = std::move(answer->alive);
   not_before_ = std::max(not_before_, sent);
   above_ = std::max(above_, answer->last_token);
-  ask_at_ = sent + Period();
   // A holder that vanished is nobody's to announce.
   if (holder_left_ < Period()) {
     ask_at_ = std::min(ask_at_, sent + std::max(holder_left_ + absl::Milliseconds(1), kSoonest));
@@ -161,7 +166,6 @@ absl::Status Waiter::Enqueue(const CallLimits& limits) {
   {
     MutexLock lock(mutex_);
     if (phase_ != Phase::kWaiting) return failed_;
-    enqueued_ = true;
     asking_ = true;
     not_before_ = session_.clock().Now();
     place = PlaceNow();
@@ -198,11 +202,18 @@ std::optional<absl::StatusOr<Waiter::Granted>> Waiter::Await(const CallLimits& l
   {
     MutexLock lock(mutex_);
     while (phase_ == Phase::kWaiting && !limits.stop.stop_requested() && !Passed(limits.deadline)) {
-      if (limits.deadline == SteadyTime::max()) {
-        changed_.Wait(mutex_);
-      } else {
-        changed_.WaitUntil(mutex_, limits.deadline);
-      }
+      const SteadyTime look = DeadlineAfter(kLongestPeriod);
+      changed_.WaitUntil(mutex_, std::min(look, limits.deadline));
+      if (phase_ != Phase::kWaiting || trouble_.ok() || !Passed(look)) continue;
+      // Where the server cannot be reached, bringing it back (a look-up of its name, the start of
+      // an embedded one) is a caller's work, not the background thread's.
+      mutex_.Unlock();
+      const std::string_view ping[] = {"PING"};
+      (void)session_.Execute(
+          Request::Command(ping),
+          CallLimits{std::min(limits.deadline, DeadlineAfter(session_.options().timeout)),
+                     limits.stop});
+      mutex_.Lock();
     }
     if (phase_ == Phase::kWaiting) return std::nullopt;
     if (phase_ == Phase::kGranted) {
@@ -228,14 +239,15 @@ void Waiter::Leave() {
 }
 
 void Waiter::GiveUp() {
-  bool late_duplicates;
+  bool late_duplicates, nothing;
   {
     MutexLock lock(mutex_);
-    phase_ = Phase::kGone;
     late_duplicates = doubtful_ || asking_;
-    if (!enqueued_ && !doubtful_) return;  // nothing of it is on the server
+    nothing = phase_ == Phase::kGone || (ticket_ == "0" && !late_duplicates);
+    phase_ = Phase::kGone;
   }
   Leave();
+  if (nothing) return;  // nothing of it is on the server
   session_.background().Add(
       std::make_shared<Withdrawal>(session_, lock_, owner_, ttl_, late_duplicates));
 }
@@ -263,13 +275,30 @@ void Waiter::Answer(absl::StatusOr<Reply> reply, absl::Time sent, absl::Time) {
 // The grant may have been announced meanwhile, and a server that forgot must be told again.
 void Waiter::LinkBroken() {
   MutexLock lock(mutex_);
-  if (phase_ == Phase::kWaiting) ask_at_ = std::min(ask_at_, session_.clock().Now());
+  AskNow();
 }
 
-void Waiter::Closed() {
-  MutexLock lock(mutex_);
+void Waiter::AskNow() {
   if (phase_ != Phase::kWaiting) return;
-  Fail(MakeStatus(absl::StatusCode::kFailedPrecondition, "the client is closed"));
+  if (asking_) {
+    ask_again_ = true;
+  } else {
+    ask_at_ = std::min(ask_at_, session_.clock().Now());
+  }
+}
+
+// The place is given back here: the thread that waits may wake too late for that.
+void Waiter::Closed() {
+  bool late_duplicates;
+  {
+    MutexLock lock(mutex_);
+    if (phase_ != Phase::kWaiting) return;
+    Fail(MakeStatus(absl::StatusCode::kFailedPrecondition, "the client is closed"));
+    late_duplicates = doubtful_ || asking_;
+    if (ticket_ == "0" && !late_duplicates) return;
+  }
+  session_.background().Add(
+      std::make_shared<Withdrawal>(session_, lock_, owner_, ttl_, late_duplicates));
 }
 
 void Waiter::OnMessage(std::string_view rest) {
@@ -289,7 +318,7 @@ void Waiter::OnMessage(std::string_view rest) {
                    now + std::min(kConfirm, (valid_until - now) / 4));
     }
     // The lock is free, or the message is an old one: the server knows.
-    ask_at_ = now;
+    AskNow();
   }
   session_.background().Reschedule(*this);
 }
@@ -334,7 +363,8 @@ absl::StatusOr<Waiter::Granted> WaitForTurn(Session& session,
       if (!tried.ok() && !Passing(tried.status())) return fail(tried.status());
       // Messages first, and then a place: a grant must find somebody who listens.
       CallLimits soon = one_call();
-      soon.deadline = std::min(soon.deadline, DeadlineAfter(absl::Seconds(1)));
+      soon.deadline = std::min(
+          soon.deadline, DeadlineAfter(std::min(TimeUntil(limits.deadline) / 4, absl::Seconds(1))));
       session.Listen(soon);
     }
     if (absl::Status failed = waiter->Enqueue(one_call()); !failed.ok()) return fail(failed);

@@ -76,6 +76,7 @@ class Waiter final : public Beat, public Sleeper, public std::enable_shared_from
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Fail(absl::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Duration Period() const;
+  void AskNow() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Granted Take() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Leave();
   std::string Title() const;
@@ -89,7 +90,6 @@ class Waiter final : public Beat, public Sleeper, public std::enable_shared_from
   mutable Mutex mutex_;
   CondVar changed_;
   Phase phase_ ABSL_GUARDED_BY(mutex_) = Phase::kWaiting;
-  bool enqueued_ ABSL_GUARDED_BY(mutex_) = false;  // in the schedule and in the register
   std::string ticket_ ABSL_GUARDED_BY(mutex_) = "0";
   std::string alive_ ABSL_GUARDED_BY(mutex_) = "0";
   std::string holder_ ABSL_GUARDED_BY(mutex_);  // as last answered; empty: nothing yet
@@ -101,6 +101,8 @@ class Waiter final : public Beat, public Sleeper, public std::enable_shared_from
   std::uint64_t above_ ABSL_GUARDED_BY(mutex_) = 0;
   bool doubtful_ ABSL_GUARDED_BY(mutex_) = false;  // a copy of a question may still be under way
   bool asking_ ABSL_GUARDED_BY(mutex_) = false;
+  // Something was heard while a question was under way, which its answer may not know of.
+  bool ask_again_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Time ask_at_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
   std::uint64_t token_ ABSL_GUARDED_BY(mutex_) = 0;
   LeaseTerms terms_ ABSL_GUARDED_BY(mutex_);

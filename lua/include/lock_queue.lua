@@ -11,6 +11,9 @@ local parts = '^(%d+) (%d+) (%d+) (%a) (%S+) (.+)$'
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local us = now[1] .. string.sub('00000', #now[2]) .. now[2]
 
+-- A message is a hint: where the user may not PUBLISH, the grant stands all the same.
+local function tell(channel, text) redis.pcall('PUBLISH', channel, text) end
+
 -- Of a fence record, the lines of those who have withdrawn and must still be refused, and whether `who` is one of them.
 local function remembered(record, who)
   local lines, refused = '', false
@@ -49,7 +52,7 @@ local function admit_readers(first, ttl)
     local dead, _, claim, kind, owner, channel = string.match(entry, parts)
     if kind == 'r' then
       call('LREM', queue, 1, entry)
-      if tonumber(dead) >= ms then
+      if dead and tonumber(dead) >= ms then
         admit(owner, tonumber(claim))
         messages[#messages + 1] = {channel, owner .. ' ' .. token .. ' ' .. claim}
       end
@@ -59,7 +62,7 @@ local function admit_readers(first, ttl)
   if not token then return nil end
   call('SET', lease, '~%' .. token, 'PX', longest)
   call('PEXPIRE', readers, longest)
-  for _, message in ipairs(messages) do call('PUBLISH', message[1], message[2]) end
+  for _, message in ipairs(messages) do tell(message[1], message[2]) end
   return token
 end
 
@@ -70,16 +73,17 @@ local function grant(readers_first, mark)
   local entry = call('LPOP', queue)
   while entry do
     local dead, _, claim, kind, owner, channel = string.match(entry, parts)
-    if tonumber(dead) >= ms then
+    if dead and tonumber(dead) >= ms then
       if kind == 'w' then
         local token = next_token(true)
         call('SET', lease, mark .. owner, 'PX', claim)
-        call('PUBLISH', channel, owner .. ' ' .. token .. ' ' .. claim)
+        tell(channel, owner .. ' ' .. token .. ' ' .. claim)
         return true
       end
       call('LPUSH', queue, entry)
+      call('PEXPIRE', queue, 60000)
       if kind == 'r' then return admit_readers() ~= nil end
-      call('PUBLISH', channel, owner .. ' 0 0')
+      tell(channel, owner .. ' 0 0')
       return false
     end
     entry = call('LPOP', queue)
@@ -94,6 +98,17 @@ local function calm()
   if record and string.byte(record) == 126 and remembered(record) == '' then
     call('SET', fence, string.match(record, '%d+'), 'PX', keep)
   end
+end
+
+-- A reader has left: the phase lasts as long as the longest lease of the others. False: there are none.
+local function phase_goes_on()
+  call('ZREMRANGEBYSCORE', readers, '-inf', ms)
+  local longest = call('ZRANGE', readers, -1, -1, 'WITHSCORES')[2]
+  if not longest then return false end
+  local left = math.ceil(longest - ms)
+  call('PEXPIRE', lease, left)
+  call('PEXPIRE', readers, left)
+  return true
 end
 
 -- The lease has just become nobody's.
