@@ -105,7 +105,10 @@ void ReadFile(const std::string& path, pid_t process, LockHistory& history) {
         acquisition.result = static_cast<AcquireResult>(number);
         break;
       case kPromise:
-        words >> acquisition.promised_until;
+        words >> number;
+        // One that is over has ended at a moment that nobody saw, at the latest as promised before.
+        acquisition.promised_until =
+            number > at ? number : std::min(acquisition.promised_until, at);
         break;
       case kGive:
         acquisition.release_invoked = at;
@@ -496,9 +499,11 @@ std::string LockVerdict::Summary() const {
              internal::ToText(longest_wait), ", longest idle ", internal::ToText(longest_idle),
              "; overlaps of unleased work ", work_overlaps, "; shares from ", least, " to ", most,
              " among ", static_cast<int>(shares.size()), "\n");
-  for (const LockViolation& violation : violations) {
-    text += StrCat(NameOf(violation.kind), ": ", violation.what, "\n");
+  constexpr std::size_t kShown = 5;  // the first explain the others
+  for (std::size_t i = 0; i < std::min(violations.size(), kShown); ++i) {
+    text += StrCat(NameOf(violations[i].kind), ": ", violations[i].what, "\n");
   }
+  if (violations.size() > kShown) text += StrCat("... ", violations.size(), " violations\n");
   return text;
 }
 

@@ -161,18 +161,19 @@ class PushFilter::Core {
   void SetJudge(std::function<PushVerdict(const PushMessage&)> judge) { judge_ = std::move(judge); }
 
   std::size_t ReleaseHeld() {
-    std::size_t delivered = 0;
-    for (const Held& held : held_) {
+    const std::size_t before = held_.size();
+    std::erase_if(held_, [this](const Held& held) {
+      bool delivered = false;
       for (const auto& connection : connections_) {
         if (connection->channels.count(held.channel) == 0) continue;
         connection->to_client += held.frame;
-        ++delivered;
+        delivered = true;
       }
-    }
-    held_.clear();
+      return delivered;
+    });
     for (const auto& connection : connections_) Write(*connection);
     Sweep();
-    return delivered;
+    return before - held_.size();
   }
   void CloseConnections() {
     for (const auto& connection : connections_) connection->gone = true;

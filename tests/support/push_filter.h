@@ -73,8 +73,9 @@ class PushFilter {
 
   // Asked for every message from now on, on the filter's thread. Unset, as at first: all pass.
   void OnMessage(std::function<PushVerdict(const PushMessage&)> judge);
-  // Delivers what was held to whoever is subscribed to its channel now, in order, and how many
-  // that were: also to a connection that has come since. Judges no more.
+  // Delivers what was held, in order, to whoever is subscribed to its channel now, which may be a
+  // connection that has come since; how many those were. What finds nobody stays held. They are not
+  // judged again.
   std::size_t ReleaseHeld();
   void CloseConnections();
 

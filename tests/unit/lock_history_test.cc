@@ -281,6 +281,17 @@ TEST(LockHistoryFileTest, ATornLastLineIsIgnored) {
   EXPECT_EQ(history.end, 200);
 }
 
+TEST(LockHistoryFileTest, ALookProlongsAPromiseAndALookAtALeaseThatIsOverDoesNot) {
+  const TempDir directory;
+  std::ofstream(directory.File("5.0"))
+      << "A 1 100 lock 1000 3\nG 1 200 7 900\nP 1 500 1200\nP 1 1500 1500\n"
+      << "A 2 2000 lock 1000 3\nG 2 2100 8 3000\nP 2 2500 2500\n";
+  const LockHistory history = ReadLockHistory(directory.path());
+  ASSERT_THAT(history.acquisitions, SizeIs(2));
+  EXPECT_EQ(history.acquisitions[0].promised_until, 1200);  // it ran out unseen
+  EXPECT_EQ(history.acquisitions[1].promised_until, 2500);  // it was lost before its time
+}
+
 TEST(LockHistoryFileTest, AHistoryWrittenUpToAKillIsRead) {
   const TempDir directory;
   Process child = ForkAndRun([&] {

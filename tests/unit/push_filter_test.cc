@@ -177,6 +177,8 @@ TEST_F(PushFilterTest, HeldMessagesCanComeLateAfterAReconnect) {
   EXPECT_TRUE(Eventually([&] { return filter_.held() == 1; }));
   filter_.CloseConnections();
   EXPECT_EQ(gone.Receive(1), "<end>");
+  EXPECT_EQ(filter_.ReleaseHeld(), 0u);
+  EXPECT_EQ(filter_.held(), 1u);
   Subscriber back(filter_);
   back.Send(kSubscribe);
   back.Expect(kSubscribed2);
