@@ -13,6 +13,7 @@
 #include "coord/internal/validity.h"
 #include "coord/internal/waiting.h"
 #include "coord/lock/lease_state.h"
+#include "coord/lock/quorum_acquire.h"
 #include "coord/lock/single_held.h"
 #include "scripts.h"
 
@@ -77,6 +78,12 @@ Mutex::Mutex(Client client, std::string_view name, MutexOptions options)
   ttl_ms_ = StrCat(internal::CeilMilliseconds(options_.ttl));
 }
 
+Mutex::Mutex(Quorum quorum, std::string_view name, MutexOptions options)
+    : Mutex(internal::ClientOf(internal::CoreOf(quorum)->member(0).session()), name, options) {
+  quorum_ = internal::CoreOf(quorum);
+  if (usable_.ok()) usable_ = quorum_->CheckTtl(options_.ttl);
+}
+
 absl::StatusOr<Lease> Mutex::TryAcquire(CallOptions options) const {
   if (absl::StatusOr<CallLimits> limits = internal::SessionOf(client_).Limits(options);
       !limits.ok()) {
@@ -96,6 +103,10 @@ absl::StatusOr<Lease> Mutex::Acquire(absl::Duration timeout, std::stop_token sto
 absl::StatusOr<Lease> Mutex::Take(bool wait, absl::Duration timeout,
                                   const std::stop_token& stop) const {
   if (!usable_.ok()) return usable_;
+  if (quorum_ != nullptr) {
+    return internal::AcquireFromQuorum(quorum_, {name_, lease_key_, fence_key_, options_.ttl}, wait,
+                                       timeout, stop);
+  }
   const std::shared_ptr<internal::Session> session = internal::SharedSessionOf(client_);
   if (absl::Status status = session->Usable(); !status.ok()) return status;
   const absl::Duration ttl = options_.ttl;

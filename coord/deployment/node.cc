@@ -106,8 +106,11 @@ absl::StatusOr<std::shared_ptr<Connection>> Node::Dial(const CallLimits& limits,
     const SpinMode spin = background ? SpinMode::kNever : options_.spin;
     auto connection = std::make_shared<Connection>(*std::move(socket), name_, spin);
     const Handshake handshake(options_.identity, AllScripts(), protocol);
-    std::vector<Reply> replies(handshake.commands());
-    Exchange exchange(handshake.bytes(), handshake.first_size(), replies);
+    const bool greets = !options_.greeting.bytes.empty();
+    std::vector<Reply> replies(handshake.commands() + (greets ? 1 : 0));
+    const std::string bytes =
+        greets ? StrCat(handshake.bytes(), options_.greeting.bytes) : handshake.bytes();
+    Exchange exchange(bytes, handshake.first_size(), replies);
     const Connection::WaitResult signed_in = connection->Run(exchange, bounded);
     if (signed_in != Connection::WaitResult::kDone) connection->Abandon(exchange);
     if (signed_in != Connection::WaitResult::kDone || !exchange.status().ok()) {
@@ -115,7 +118,12 @@ absl::StatusOr<std::shared_ptr<Connection>> Node::Dial(const CallLimits& limits,
     }
     const Handshake::Result result = handshake.Judge(replies, name_);
     if (!result.status.ok()) return result.status;
-    if (!result.try_resp2) return connection;
+    if (!result.try_resp2) {
+      if (!greets) return connection;
+      absl::Status greeted = options_.greeting.judge(replies.back());
+      if (!greeted.ok()) return greeted;
+      return connection;
+    }
     protocol = Handshake::Protocol::kResp2;
     MutexLock lock(mutex_);
     protocol_ = protocol;

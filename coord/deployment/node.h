@@ -21,6 +21,13 @@
 
 namespace coord::internal {
 
+// A command that every new connection sends right behind signing in, before anything else can go
+// over it; and what its answer means. A failure fails the connection; see IsLasting.
+struct Greeting {
+  std::string bytes;  // empty: none
+  std::function<absl::Status(const Reply& reply)> judge;
+};
+
 struct NodeOptions {
   Endpoint endpoint;
   Identity identity;
@@ -30,6 +37,7 @@ struct NodeOptions {
   // Run by a caller before each attempt to connect: makes sure that an embedded server is up. May
   // be empty.
   std::function<absl::Status(absl::Duration timeout)> ensure_server;
+  Greeting greeting = {};
 };
 
 // Where the bytes of a call went.
@@ -58,6 +66,7 @@ class Node {
                                                   const CallLimits& limits);
 
   Channel& background() { return background_; }
+  Channel& shared() { return shared_; }
   int generation() { return shared_.generation(); }
   const std::string& name() const { return name_; }
   const Clock& clock() const { return *options_.clock; }
