@@ -57,11 +57,12 @@ absl::Status CheckQuorumOptions(std::size_t servers, const QuorumOptions& option
 // ---- One server ----
 
 QuorumMember::~QuorumMember() {
-  closing_.request_stop();
   if (session_ != nullptr && session_->forked()) {
-    (void)dialer_.release();  // the thread is the parent's
+    // The thread is the parent's, and so is what it may hold locked.
+    (void)dialer_.release();
     return;
   }
+  closing_.request_stop();
   dialer_.reset();
 }
 

@@ -15,6 +15,7 @@
 #include "coord/mutex.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/process.h"
 #include "tests/support/quorum_servers.h"
 #include "tests/support/raw_redis.h"
 #include "tests/support/redis_server.h"
@@ -27,6 +28,8 @@ namespace {
 using ::coord::testing::AllCalls;
 using ::coord::testing::CommandCalls;
 using ::coord::testing::Eventually;
+using ::coord::testing::ForkAndRun;
+using ::coord::testing::Process;
 using ::coord::testing::QuorumServers;
 using ::coord::testing::RawRedis;
 using ::coord::testing::RedisServer;
@@ -334,6 +337,22 @@ TEST(QuorumTest, AClosedQuorumTellsItsHolders) {
   quorum.Close();
   EXPECT_TRUE(Eventually([&] { return lost.stop_requested(); }));
   EXPECT_THAT(mutex.TryAcquire(), StatusIs(absl::StatusCode::kFailedPrecondition));
+}
+
+TEST(QuorumTest, AForkedChildsLeaseIsVoidAndItsQuorumSendsNothing) {
+  QuorumServers servers(3);
+  const Quorum quorum = servers.Connect();
+  const Mutex mutex(quorum, "deploy");
+  ASSERT_OK_AND_ASSIGN(Lease lease, mutex.TryAcquire());
+  Process child = ForkAndRun([&]() -> int {
+    if (lease.valid() || !lease.stop_token().stop_requested()) return 1;
+    if (lease.Release().code() != absl::StatusCode::kFailedPrecondition) return 2;
+    if (mutex.TryAcquire().status().code() != absl::StatusCode::kFailedPrecondition) return 3;
+    return 0;
+  });
+  EXPECT_EQ(child.Wait().exit_code, 0);
+  EXPECT_TRUE(lease.valid());
+  EXPECT_OK(lease.Release());
 }
 
 TEST(QuorumTest, FlushingAMajorityIsReportedAsLoss) {
