@@ -14,10 +14,12 @@ namespace internal {
 
 struct ClientAccess {
   static const std::shared_ptr<Session>& Of(const Client& client) { return client.session_; }
+  static Client Make(std::shared_ptr<Session> session) { return Client(std::move(session)); }
 };
 
 Session& SessionOf(const Client& client) { return *ClientAccess::Of(client); }
 std::shared_ptr<Session> SharedSessionOf(const Client& client) { return ClientAccess::Of(client); }
+Client ClientOf(std::shared_ptr<Session> session) { return ClientAccess::Make(std::move(session)); }
 
 namespace {
 

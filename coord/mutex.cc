@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "coord/deployment/session.h"
 #include "coord/internal/limits.h"
@@ -11,8 +12,8 @@
 #include "coord/lock/cohort.h"
 #include "coord/lock/lease_state.h"
 #include "coord/lock/lock_protocol.h"
+#include "coord/lock/quorum_acquire.h"
 #include "coord/lock/single_held.h"
-#include "scripts.h"
 
 namespace coord {
 namespace {
@@ -55,12 +56,26 @@ Mutex::Mutex(Client client, std::string_view name, MutexOptions options)
   lock_ = cohort_->lock();
 }
 
+Mutex::Mutex(Quorum quorum, std::string_view name, MutexOptions options)
+    : Mutex(internal::ClientOf(internal::CoreOf(quorum)->member(0).session()), name, options) {
+  quorum_ = internal::CoreOf(quorum);
+  if (usable_.ok()) usable_ = quorum_->CheckTtl(options_.ttl);
+  if (usable_.ok() && options_.max_hold != absl::InfiniteDuration()) {
+    usable_ = internal::InvalidArgument("max_hold is not supported with a quorum");
+  }
+}
+
 absl::StatusOr<Lease> Mutex::TryAcquire(CallOptions options) const {
   if (!usable_.ok()) return usable_;
   const std::shared_ptr<internal::Session> session = internal::SharedSessionOf(client_);
   if (absl::Status status = session->Usable(); !status.ok()) return status;
   absl::StatusOr<CallLimits> limits = session->Limits(options);
   if (!limits.ok()) return limits.status();
+  if (quorum_ != nullptr) {
+    return internal::AcquireFromQuorum(
+        quorum_, {name_, lock_->keys().lease, lock_->keys().fence, options_.ttl}, false,
+        options.timeout.value_or(client_.options().timeout), options.stop);
+  }
   absl::StatusOr<std::shared_ptr<internal::LeaseState>> state =
       internal::TryOnce(*session, lock_, options_.ttl, options_.max_hold, *limits);
   if (!state.ok()) return state.status();
@@ -74,6 +89,11 @@ absl::StatusOr<Lease> Mutex::Acquire(absl::Duration timeout, std::stop_token sto
         StrCat("timeout is ", internal::ToText(timeout), "; it must not be negative"));
   }
   if (!usable_.ok()) return usable_;
+  if (quorum_ != nullptr) {
+    return internal::AcquireFromQuorum(
+        quorum_, {name_, lock_->keys().lease, lock_->keys().fence, options_.ttl}, true, timeout,
+        stop);
+  }
   const std::shared_ptr<internal::Session> session = internal::SharedSessionOf(client_);
   if (absl::Status status = session->Usable(); !status.ok()) return status;
   absl::StatusOr<std::shared_ptr<internal::LeaseState>> state =
@@ -83,32 +103,93 @@ absl::StatusOr<Lease> Mutex::Acquire(absl::Duration timeout, std::stop_token sto
       std::make_unique<internal::SingleHeld>(session, *std::move(state), cohort_));
 }
 
-absl::StatusOr<LockHolder> Mutex::Holder(CallOptions options) const {
-  if (!usable_.ok()) return usable_;
-  absl::StatusOr<Reply> reply = internal::SessionOf(client_).Execute(lock_->Inspect(), options);
-  if (!reply.ok()) return internal::Annotate(reply.status(), StrCat("mutex ", Quoted(name_)));
-  absl::StatusOr<internal::LockView> view = internal::ReadLockView(*reply);
-  if (!view.ok()) return view.status();
+namespace {
+
+LockHolder ToHolder(internal::LockView view) {
   LockHolder holder;
-  holder.token = FencingToken(view->last_token);
-  for (auto& reader : view->readers) holder.readers.push_back(std::move(reader.owner));
-  for (auto& waiter : view->waiters) holder.waiters.push_back(std::move(waiter.owner));
-  if (view->holder.empty()) return holder;
-  holder.left = view->left;
+  holder.token = FencingToken(view.last_token);
+  for (auto& reader : view.readers) holder.readers.push_back(std::move(reader.owner));
+  for (auto& waiter : view.waiters) holder.waiters.push_back(std::move(waiter.owner));
+  if (view.holder.empty()) return holder;
+  holder.left = view.left;
   // Tokens are server times, as long as its clock does not step back.
   holder.held =
-      std::max(view->now - absl::FromUnixMicros(static_cast<std::int64_t>(view->last_token)),
+      std::max(view.now - absl::FromUnixMicros(static_cast<std::int64_t>(view.last_token)),
                absl::ZeroDuration());
-  if (view->holder.starts_with('%')) return holder;
-  holder.owner = std::move(view->holder);
+  if (view.holder.starts_with('%')) return holder;
+  holder.owner = std::move(view.holder);
   return holder;
+}
+
+absl::StatusOr<LockHolder> Ask(internal::Session& session, const internal::LockProtocol& lock,
+                               const CallOptions& options) {
+  absl::StatusOr<Reply> reply = session.Execute(lock.Inspect(), options);
+  if (!reply.ok()) {
+    return internal::Annotate(reply.status(), StrCat("mutex ", Quoted(lock.name())));
+  }
+  absl::StatusOr<internal::LockView> view = internal::ReadLockView(*reply);
+  if (!view.ok()) return view.status();
+  return ToHolder(*std::move(view));
+}
+
+absl::StatusOr<std::string> Evict(internal::Session& session, const internal::LockProtocol& lock,
+                                  std::string_view owner, const CallOptions& options) {
+  absl::StatusOr<Reply> reply = session.Execute(lock.Evict(owner), options);
+  if (!reply.ok()) {
+    return internal::Annotate(reply.status(), StrCat("mutex ", Quoted(lock.name())));
+  }
+  return std::move(reply->mutable_text());
+}
+
+}  // namespace
+
+absl::StatusOr<LockHolder> Mutex::Holder(CallOptions options) const {
+  if (!usable_.ok()) return usable_;
+  if (quorum_ == nullptr) return Ask(internal::SessionOf(client_), *lock_, options);
+  // Whom a majority names; nobody where there is none.
+  if (!options.timeout) options.timeout = quorum_->options().server_timeout;
+  std::vector<LockHolder> answers;
+  absl::Status trouble;
+  for (std::size_t i = 0; i < quorum_->size(); ++i) {
+    absl::StatusOr<LockHolder> answer = Ask(*quorum_->member(i).session(), *lock_, options);
+    if (answer.ok()) {
+      answers.push_back(*std::move(answer));
+    } else {
+      trouble = answer.status();
+    }
+  }
+  const std::size_t majority = quorum_->size() / 2 + 1;
+  if (answers.size() < majority) return trouble;
+  LockHolder free;
+  for (const LockHolder& answer : answers) {
+    free.token = std::max(free.token, answer.token);
+    const auto same = std::count_if(answers.begin(), answers.end(), [&](const LockHolder& other) {
+      return other.owner == answer.owner;
+    });
+    if (!answer.owner.empty() && static_cast<std::size_t>(same) >= majority) return answer;
+  }
+  return free;
 }
 
 absl::StatusOr<std::string> Mutex::ForceRelease(std::string_view owner, CallOptions options) const {
   if (!usable_.ok()) return usable_;
-  absl::StatusOr<Reply> reply = internal::SessionOf(client_).Execute(lock_->Evict(owner), options);
-  if (!reply.ok()) return internal::Annotate(reply.status(), StrCat("mutex ", Quoted(name_)));
-  return std::move(reply->mutable_text());
+  if (quorum_ == nullptr) return Evict(internal::SessionOf(client_), *lock_, owner, options);
+  if (!options.timeout) options.timeout = quorum_->options().server_timeout;
+  std::string from;
+  std::size_t answered = 0;
+  absl::Status trouble;
+  for (std::size_t i = 0; i < quorum_->size(); ++i) {
+    absl::StatusOr<std::string> evicted =
+        Evict(*quorum_->member(i).session(), *lock_, owner, options);
+    if (evicted.ok()) {
+      ++answered;
+      if (!evicted->empty()) from = *std::move(evicted);
+    } else {
+      trouble = evicted.status();
+    }
+  }
+  if (answered < quorum_->size() / 2 + 1) return trouble;
+  return from;
 }
 
 }  // namespace coord

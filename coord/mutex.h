@@ -26,6 +26,7 @@
 #include "absl/time/time.h"
 #include "coord/client.h"
 #include "coord/lease.h"
+#include "coord/quorum.h"
 
 namespace coord {
 
@@ -67,6 +68,10 @@ class Mutex {
   // Never fails and sends nothing; a name (1 to 512 bytes, not starting with '}') or option that
   // breaks the rules is reported by the calls below, as kInvalidArgument.
   Mutex(Client client, std::string_view name, MutexOptions options = {});
+  // The same lock, granted by a majority of independent servers. A ttl above
+  // QuorumOptions::max_ttl breaks the rules. Acquire asks again at random intervals, in no order of
+  // waiters.
+  Mutex(Quorum quorum, std::string_view name, MutexOptions options = {});
 
   // One round trip. kAborted (IsBusy) at once when another holds it, naming the holder and the time
   // it has left.
@@ -91,7 +96,8 @@ class Mutex {
   const std::string& name() const { return name_; }
 
  private:
-  Client client_;
+  Client client_;                                 // of a quorum: of its first server
+  std::shared_ptr<internal::QuorumCore> quorum_;  // null for one deployment
   std::string name_;
   MutexOptions options_;
   absl::Status usable_;

@@ -55,7 +55,7 @@ absl::StatusOr<std::shared_ptr<Connection>> Channel::Get(const CallLimits& limit
       mutex_.Unlock();
       return MakeStatus(code, why, kUnavailable);
     }
-    if (connecting_ || now < next_attempt_) {
+    if (connecting_ || (now < next_attempt_ && !once)) {
       changed_.WaitUntil(mutex_,
                          connecting_ ? limits.deadline : std::min(next_attempt_, limits.deadline));
       continue;

@@ -31,7 +31,7 @@ class Channel {
 
   // The connection as it is, or a new one. While the server cannot be reached, tries again with
   // full-jitter backoff until the limits end it (kUnavailable with the last reason, kCancelled), or
-  // until an error that lasts. `once` makes it a single attempt.
+  // until an error that lasts. `once` makes it a single attempt, at once.
   absl::StatusOr<std::shared_ptr<Connection>> Get(const CallLimits& limits, bool once = false);
 
   // The connection if there is a working one, else null. Never waits for the network.

@@ -110,8 +110,11 @@ absl::StatusOr<std::shared_ptr<Connection>> Node::Dial(const CallLimits& limits,
     Identity identity = options_.identity;
     if (background) identity.channel = options_.channel;
     const Handshake handshake(identity, AllScripts(), protocol);
-    std::vector<Reply> replies(handshake.commands());
-    Exchange exchange(handshake.bytes(), handshake.first_size(), replies);
+    const bool greets = !options_.greeting.bytes.empty();
+    std::vector<Reply> replies(handshake.commands() + (greets ? 1 : 0));
+    const std::string bytes =
+        greets ? StrCat(handshake.bytes(), options_.greeting.bytes) : handshake.bytes();
+    Exchange exchange(bytes, handshake.first_size(), replies);
     const Connection::WaitResult signed_in = connection->Run(exchange, bounded);
     if (signed_in != Connection::WaitResult::kDone) connection->Abandon(exchange);
     if (signed_in != Connection::WaitResult::kDone || !exchange.status().ok()) {
@@ -121,6 +124,9 @@ absl::StatusOr<std::shared_ptr<Connection>> Node::Dial(const CallLimits& limits,
     if (!result.status.ok()) return result.status;
     if (!result.try_resp2) {
       if (background) subscribed_.store(result.subscribed, std::memory_order_relaxed);
+      if (!greets) return connection;
+      absl::Status greeted = options_.greeting.judge(replies.back());
+      if (!greeted.ok()) return greeted;
       return connection;
     }
     protocol = Handshake::Protocol::kResp2;

@@ -22,6 +22,13 @@
 
 namespace coord::internal {
 
+// A command that every new connection sends right behind signing in, before anything else can go
+// over it; and what its answer means. A failure fails the connection; see IsLasting.
+struct Greeting {
+  std::string bytes;  // empty: none
+  std::function<absl::Status(const Reply& reply)> judge;
+};
+
 struct NodeOptions {
   Endpoint endpoint;
   Identity identity;
@@ -34,6 +41,7 @@ struct NodeOptions {
   // Run by a caller before each attempt to connect: makes sure that an embedded server is up. May
   // be empty.
   std::function<absl::Status(absl::Duration timeout)> ensure_server;
+  Greeting greeting = {};
 };
 
 // Where the bytes of a call went.
@@ -64,6 +72,7 @@ class Node {
   Channel& background() { return background_; }
   // Whether the background connection, as last made, gets messages.
   bool subscribed() const { return subscribed_.load(std::memory_order_relaxed); }
+  Channel& shared() { return shared_; }
   int generation() { return shared_.generation(); }
   const std::string& name() const { return name_; }
   const Clock& clock() const { return *options_.clock; }

@@ -59,8 +59,8 @@ absl::Status NotYet(std::string_view what) {
 Session::Session(Url url, ClientOptions options)
     : url_(std::move(url)), options_(std::move(options)), fork_generation_(ForkGeneration()) {}
 
-absl::StatusOr<std::shared_ptr<Session>> Session::Open(std::string_view url,
-                                                       ClientOptions options) {
+absl::StatusOr<std::shared_ptr<Session>> Session::Open(std::string_view url, ClientOptions options,
+                                                       const SessionRole& role) {
   const char* from_environment = std::getenv("COORD_URL");
   if (url.empty()) {
     url =
@@ -76,11 +76,11 @@ absl::StatusOr<std::shared_ptr<Session>> Session::Open(std::string_view url,
   if (options.client_name.empty()) options.client_name = DefaultLabel();
   if (options.spin == SpinMode::kAdaptive && !SpinningAffordable()) options.spin = SpinMode::kNever;
   std::shared_ptr<Session> session(new Session(*std::move(parsed), std::move(options)));
-  if (absl::Status status = session->Start(); !status.ok()) return status;
+  if (absl::Status status = session->Start(role); !status.ok()) return status;
   return session;
 }
 
-absl::Status Session::Start() {
+absl::Status Session::Start(const SessionRole& role) {
   if (url_.tls) return NotYet("TLS (rediss://)");
   NodeOptions node;
   node.identity = {url_.user, url_.password, url_.db, options_.client_name};
@@ -96,6 +96,7 @@ absl::Status Session::Start() {
   wakes_ = std::make_unique<Wakes>();
   node.channel = channel_;
   node.on_push = [this](Reply push) { wakes_->Deliver(push); };
+  if (role.greeting) node.greeting = role.greeting(options_);
   const CallLimits limits{DeadlineAfter(options_.connect_timeout), {}};
   switch (url_.scheme) {
     case Url::Scheme::kSentinel:
@@ -128,7 +129,7 @@ absl::Status Session::Start() {
   node_ = std::make_unique<Node>(std::move(node));
   worker_ = std::make_unique<Worker>();
   background_ = std::make_unique<Background>(*node_);
-  return node_->Connect(limits);
+  return role.connect_later ? absl::OkStatus() : node_->Connect(limits);
 }
 
 Session::~Session() {

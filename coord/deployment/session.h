@@ -25,9 +25,18 @@
 
 namespace coord::internal {
 
+// What a session does differently that is one of a quorum's.
+struct SessionRole {
+  // Made from the options as the URL has changed them.
+  std::function<Greeting(const ClientOptions& options)> greeting;
+  // Connects when it is first used, so that opening it succeeds though the server is down.
+  bool connect_later = false;
+};
+
 class Session {
  public:
-  static absl::StatusOr<std::shared_ptr<Session>> Open(std::string_view url, ClientOptions options);
+  static absl::StatusOr<std::shared_ptr<Session>> Open(std::string_view url, ClientOptions options,
+                                                       const SessionRole& role = {});
   ~Session();
 
   // See Node. With CallOptions, checks them and fills in the default time.
@@ -75,7 +84,7 @@ class Session {
 
  private:
   Session(Url url, ClientOptions options);
-  absl::Status Start();
+  absl::Status Start(const SessionRole& role);
 
   // Constant after Open.
   const Url url_;
@@ -102,6 +111,7 @@ class Session {
 // How the library's own parts reach what is behind a Client.
 Session& SessionOf(const Client& client);
 std::shared_ptr<Session> SharedSessionOf(const Client& client);
+Client ClientOf(std::shared_ptr<Session> session);
 
 }  // namespace coord::internal
 

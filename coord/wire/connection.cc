@@ -238,8 +238,14 @@ void Connection::Kick(Exchange& exchange) {
 // After this the exchange belongs to its caller again and may be gone.
 void Connection::Finish(Exchange& exchange, WakeList& wake) {
   const std::uint32_t bed = exchange.bed_;
+  const int bell = exchange.bell_;
   if (exchange.state_.exchange(Exchange::kDone, std::memory_order_acq_rel) == Exchange::kAsleep) {
-    Rouse(bed, wake);
+    // Its owner takes our lock before the bell goes, and we still hold that.
+    if (bell >= 0) {
+      eventfd_write(bell, 1);
+    } else {
+      Rouse(bed, wake);
+    }
   }
 }
 

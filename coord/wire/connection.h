@@ -11,6 +11,8 @@
 #ifndef COORD_WIRE_CONNECTION_H_
 #define COORD_WIRE_CONNECTION_H_
 
+#include <poll.h>
+
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -52,6 +54,7 @@ class Exchange {
 
  private:
   friend class Connection;
+  friend class WaitAny;
   enum State : std::uint32_t { kAwake, kAsleep, kLead, kDone };
 
   std::string_view bytes_;
@@ -64,6 +67,7 @@ class Exchange {
   bool waiting_ = false;  // guarded by the connection: a thread stands in Wait and can be given the
                           // reader's role
   std::atomic<std::uint32_t> state_{kAwake};
+  int bell_ = -1;  // guarded by the connection: an eventfd to write to instead of waking the bed
   std::atomic<bool> kicked_{false};
 };
 
@@ -105,6 +109,31 @@ class Connection {
   // Fails everything in flight; later submissions fail as not sent.
   void Break(const absl::Status& why);
 
+  // ---- For WaitAny, where one thread waits for exchanges on several connections ----
+
+  // Takes the reader's role, if it is free: then true, and Serve until that says that it is gone,
+  // or Leave. If not, the exchange is told by its bell when it is done or given the role.
+  bool Join(Exchange& exchange);
+  void HangBell(Exchange& exchange, int bell);
+  // A follower that was given the role takes it. False when it was not, or is done.
+  bool TakeRole(Exchange& exchange);
+  // As reader: receives once without waiting. False when there is nothing, or the connection has
+  // just failed.
+  bool ReceiveNow();
+  // As reader: hands out what has been received. False once the exchange is done and the role
+  // passed on.
+  bool Serve(Exchange& exchange);
+  // As reader: what to poll, after which AfterPoll must be called.
+  void BeforePoll(std::span<pollfd, 2> fds);
+  void AfterPoll(std::span<const pollfd, 2> fds);
+  // Does not wait for the exchange any more, which stays in flight; passes the role on. Afterwards
+  // nobody writes to the bell.
+  void Leave(Exchange& exchange, bool reading);
+  // The reader's.
+  SpinJudge& spin() { return spin_; }
+  bool flush_wanted() const { return deferred_.load(std::memory_order_relaxed) != 0; }
+  void FlushNow();
+
   const std::string& peer() const { return peer_; }
   int descriptor() const { return socket_->fd(); }
 
@@ -133,6 +162,7 @@ class Connection {
   WaitResult Sleep(Exchange& exchange, SteadyTime deadline);
   // Receives once, waiting if there is nothing. False: look at the limits again.
   bool Receive(SteadyTime deadline);
+  bool TakeReceived(ssize_t n);
   void PollOnce(SteadyTime deadline);
   // Parses what has been received, up to a turn's limit, and hands it out.
   enum class Delivery {

@@ -86,6 +86,12 @@ bool Connection::Receive(SteadyTime deadline) {
     PollOnce(deadline);
     n = socket_->Recv(room);
   }
+  return TakeReceived(n);
+}
+
+bool Connection::ReceiveNow() { return TakeReceived(socket_->Recv(parser_.Prepare(kReceiveSize))); }
+
+bool Connection::TakeReceived(ssize_t n) {
   if (n > 0) {
     parser_.Commit(static_cast<std::size_t>(n));
     return true;
@@ -104,7 +110,7 @@ bool Connection::Receive(SteadyTime deadline) {
   return false;
 }
 
-void Connection::PollOnce(SteadyTime deadline) {
+void Connection::BeforePoll(std::span<pollfd, 2> fds) {
   bool blocked;
   {
     MutexLock lock(mutex_);
@@ -112,21 +118,30 @@ void Connection::PollOnce(SteadyTime deadline) {
     blocked = write_blocked_;
     polling_.store(true, std::memory_order_relaxed);
   }
-  pollfd fds[2] = {{socket_->fd(), static_cast<short>(blocked ? POLLIN | POLLOUT : POLLIN), 0},
-                   {wake_fd_.get(), POLLIN, 0}};
-  const timespec left = deadline == SteadyTime::max() ? timespec{} : TimeLeft(deadline);
-  const int n = ppoll(fds, 2, deadline == SteadyTime::max() ? nullptr : &left, nullptr);
+  fds[0] = {socket_->fd(), static_cast<short>(blocked ? POLLIN | POLLOUT : POLLIN), 0};
+  fds[1] = {wake_fd_.get(), POLLIN, 0};
+}
+
+void Connection::AfterPoll(std::span<const pollfd, 2> fds) {
   polling_.store(false, std::memory_order_relaxed);
-  if (n <= 0) return;
   if (fds[1].revents & POLLIN) {
     eventfd_t ignored;
     eventfd_read(wake_fd_.get(), &ignored);
   }
-  if (blocked && (fds[0].revents & (POLLOUT | POLLERR | POLLHUP))) {
+  if ((fds[0].events & POLLOUT) && (fds[0].revents & (POLLOUT | POLLERR | POLLHUP))) {
     MutexLock lock(mutex_);
     write_blocked_ = false;
     Flush();
   }
+}
+
+void Connection::PollOnce(SteadyTime deadline) {
+  pollfd fds[2];
+  BeforePoll(fds);
+  const timespec left = deadline == SteadyTime::max() ? timespec{} : TimeLeft(deadline);
+  const int n = ppoll(fds, 2, deadline == SteadyTime::max() ? nullptr : &left, nullptr);
+  if (n <= 0) fds[0].revents = fds[1].revents = 0;
+  AfterPoll(fds);
 }
 
 Connection::Delivery Connection::DeliverBuffered(const Exchange& exchange) {
@@ -194,7 +209,11 @@ void Connection::PassRole(WakeList& wake) {
     if (entry.exchange == nullptr || !entry.exchange->waiting_) continue;
     entry.exchange->waiting_ = false;
     if (entry.exchange->state_.exchange(Exchange::kLead) == Exchange::kAsleep) {
-      Rouse(entry.exchange->bed_, wake);
+      if (entry.exchange->bell_ >= 0) {
+        eventfd_write(entry.exchange->bell_, 1);
+      } else {
+        Rouse(entry.exchange->bed_, wake);
+      }
     }
     return;
   }

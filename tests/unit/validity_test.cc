@@ -67,6 +67,19 @@ TEST(BackoffTest, DelaysFillTheWholeRangeBelowTheBound) {
   EXPECT_LE(most, absl::Milliseconds(400));
 }
 
+TEST(PollingWaitTest, QuestionsAreAtMost100MsApart) {
+  for (int asked = 1; asked < 50; ++asked) {
+    EXPECT_LE(PollingWait::Pause(asked, absl::Hours(1), 1.0), absl::Milliseconds(100));
+    EXPECT_GE(PollingWait::Pause(asked, absl::Hours(1), 0.0), absl::Milliseconds(1));
+  }
+  EXPECT_EQ(PollingWait::Pause(50, absl::Hours(1), 1.0), absl::Milliseconds(100));
+}
+
+TEST(PollingWaitTest, TheEndOfTheHoldersLeaseIsNotSleptThrough) {
+  EXPECT_EQ(PollingWait::Pause(50, absl::Milliseconds(7), 1.0), absl::Milliseconds(8));
+  EXPECT_EQ(PollingWait::Pause(50, -absl::Seconds(1), 1.0), absl::Milliseconds(1));
+}
+
 TEST(HandOverTest, ThirtyTwoTimesAndNoMore) {
   const absl::Time began = absl::UnixEpoch();
   EXPECT_TRUE(MayHandOver({began, 0}, began));
