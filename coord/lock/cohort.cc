@@ -6,6 +6,7 @@
 #include "coord/errors.h"
 #include "coord/internal/status.h"
 #include "coord/internal/strings.h"
+#include "coord/internal/validity.h"
 
 namespace coord::internal {
 namespace {
@@ -17,6 +18,51 @@ bool Over(const CallLimits& limits) {
 absl::Status Stopped(const absl::Status& busy) {
   return MakeStatus(absl::StatusCode::kCancelled,
                     StrCat("stopped while waiting: ", FromAbsl(busy.message())));
+}
+
+// Makes sure that enough replicas have heard of a grant; gives it back when they have not.
+absl::Status Replicate(Session& session, Waiter::Granted& granted, const ReplicaWait& replicas,
+                       const CallLimits& limits) {
+  if (replicas.count == 0) return absl::OkStatus();
+  const LockProtocol& lock = *granted.identity.lock;
+  const std::string title = StrCat(lock.what(), " ", Quoted(lock.name()));
+  absl::Status failed;
+  if (!granted.acknowledged) {
+    // Another connection wrote the grant. Replicas take everything in order, so who has heard of a
+    // renewal has heard of the grant before it.
+    CallTrace trace;
+    const absl::Duration ttl = granted.terms.ttl;
+    const absl::StatusOr<Node::Acknowledged> renewed = session.ExecuteReplicated(
+        lock.Renew(granted.identity.owner, ttl), replicas.count, replicas.timeout, limits, &trace);
+    if (!renewed.ok()) {
+      failed = Annotate(renewed.status(), title);
+    } else if (renewed->reply.integer() != 1) {
+      failed = MakeStatus(absl::StatusCode::kUnavailable,
+                          StrCat(title, ": the grant was gone before it could be replicated"),
+                          kUnavailable);
+    } else {
+      granted.acknowledged = renewed->replicas;
+      granted.terms.valid_until = ValidUntil(trace.sent, ttl, ttl);
+      granted.terms.renew_at = RenewAt(trace.sent, ttl);
+    }
+  }
+  if (failed.ok() && *granted.acknowledged >= replicas.count) {
+    if (granted.terms.valid_until > session.clock().Now()) return absl::OkStatus();
+    failed = MakeStatus(
+        absl::StatusCode::kUnavailable,
+        StrCat(title, ": the replicas took longer than the lease lasts; raise the ", "ttl"),
+        kUnavailable);
+  }
+  if (failed.ok()) {
+    failed = MakeStatus(absl::StatusCode::kUnavailable,
+                        StrCat(title, ": ", *granted.acknowledged, " of the ", replicas.count,
+                               " replicas asked for acknowledged the lease within ",
+                               ToText(replicas.timeout), "; it was given back"),
+                        kUnavailable);
+  }
+  LeaseState unwanted(session, granted.identity, granted.terms);
+  (void)unwanted.Release(CallLimits{DeadlineAfter(session.options().timeout), {}});
+  return failed;
 }
 
 }  // namespace
@@ -86,7 +132,8 @@ absl::StatusOr<std::shared_ptr<LeaseState>> Cohort::AcquireAtServer(const CallLi
       failed = MakeStatus(absl::StatusCode::kUnavailable,
                           "the system gives no random bits for an owner id");
     } else if (!session_.listening() || Over(limits)) {
-      absl::StatusOr<std::optional<Waiter::Granted>> tried = waiter->Try(OneCall(limits));
+      absl::StatusOr<std::optional<Waiter::Granted>> tried =
+          waiter->Try(OneCall(limits), replicas_);
       if (tried.ok()) {
         granted = *std::move(tried);
       } else if (Over(limits) ||
@@ -114,6 +161,10 @@ absl::StatusOr<std::shared_ptr<LeaseState>> Cohort::AcquireAtServer(const CallLi
       StepDown(std::move(waiter));
       return failed;
     }
+  }
+  if (granted) {
+    failed = Replicate(session_, *granted, replicas_, OneCall(limits));
+    if (!failed.ok()) granted.reset();
   }
   if (!granted) {
     if (waiter != nullptr) waiter->GiveUp();
@@ -225,18 +276,22 @@ bool Cohort::HandOver(LeaseState& state) {
 absl::StatusOr<std::shared_ptr<LeaseState>> TryOnce(Session& session,
                                                     std::shared_ptr<const LockProtocol> lock,
                                                     absl::Duration ttl, absl::Duration max_hold,
-                                                    const CallLimits& limits) {
+                                                    const CallLimits& limits,
+                                                    const ReplicaWait& replicas) {
   const std::shared_ptr<Waiter> waiter = Waiter::Make(session, lock, ttl);
   if (waiter == nullptr) {
     return MakeStatus(absl::StatusCode::kUnavailable,
                       "the system gives no random bits for an owner id");
   }
-  absl::StatusOr<std::optional<Waiter::Granted>> tried = waiter->Try(limits);
+  absl::StatusOr<std::optional<Waiter::Granted>> tried = waiter->Try(limits, replicas);
   if (!tried.ok() || !*tried) {
     waiter->GiveUp();
     return tried.ok() ? waiter->Busy() : tried.status();
   }
   Waiter::Granted& granted = **tried;
+  if (absl::Status status = Replicate(session, granted, replicas, limits); !status.ok()) {
+    return status;
+  }
   granted.terms.keep_until = session.clock().Now() + max_hold;
   auto state = std::make_shared<LeaseState>(session, std::move(granted.identity), granted.terms);
   if (session.background().Add(state)) return state;

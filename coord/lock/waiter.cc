@@ -130,16 +130,34 @@ void Waiter::Settle(const absl::StatusOr<Reply>& reply, absl::Time sent, bool re
   ask_at_ = sent + Period();
 }
 
-absl::StatusOr<std::optional<Waiter::Granted>> Waiter::Try(const CallLimits& limits) {
+absl::StatusOr<std::optional<Waiter::Granted>> Waiter::Try(const CallLimits& limits,
+                                                           const ReplicaWait& replicas) {
   CallTrace trace;
-  absl::StatusOr<Reply> reply = session_.Execute(lock_->Ask(owner_, ttl_, nullptr), limits, &trace);
+  std::optional<int> acknowledged;
+  absl::StatusOr<Reply> reply = absl::UnknownError("");
+  if (replicas.count == 0) {
+    reply = session_.Execute(lock_->Ask(owner_, ttl_, nullptr), limits, &trace);
+  } else {
+    absl::StatusOr<Node::Acknowledged> both = session_.ExecuteReplicated(
+        lock_->Ask(owner_, ttl_, nullptr), replicas.count, replicas.timeout, limits, &trace);
+    if (both.ok()) {
+      reply = std::move(both->reply);
+      acknowledged = both->replicas;
+    } else {
+      reply = both.status();
+    }
+  }
   MutexLock lock(mutex_);
   if (!reply.ok() && Passing(reply.status())) {
     doubtful_ |= trace.replayed || MayHaveRun(reply.status());
     return Annotate(reply.status(), Title());
   }
   Settle(reply, trace.sent, trace.replayed);
-  if (phase_ == Phase::kGranted) return std::optional<Granted>(Take());
+  if (phase_ == Phase::kGranted) {
+    Granted granted = Take();
+    granted.acknowledged = acknowledged;
+    return std::optional<Granted>(std::move(granted));
+  }
   if (phase_ == Phase::kFailed) return failed_;
   if (!trouble_.ok()) return Annotate(trouble_, Title());
   return std::optional<Granted>();
@@ -208,7 +226,7 @@ Waiter::Granted Waiter::Take() {
   phase_ = Phase::kGone;
   // A question under way may arrive after the release, over the other connection.
   terms_.doubtful |= asking_;
-  return Granted{{lock_, owner_, token_}, terms_};
+  return Granted{{lock_, owner_, token_}, terms_, std::nullopt};
 }
 
 void Waiter::Leave() {
