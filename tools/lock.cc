@@ -1,27 +1,18 @@
 // coord lock: runs a command while holding a lock.
-#include <sys/wait.h>
-
-#include <cerrno>
-#include <chrono>
-#include <cstring>
 #include <memory>
 #include <optional>
-#include <thread>
 
-#include "coord/errors.h"
-#include "coord/internal/status.h"
 #include "coord/internal/strings.h"
 #include "coord/mutex.h"
 #include "tools/arguments.h"
 #include "tools/child_process.h"
-#include "tools/command_guard.h"
+#include "tools/guarded_command.h"
 #include "tools/program.h"
 #include "tools/signals.h"
 
 namespace coord::tools {
 namespace {
 
-using internal::InvalidArgument;
 using internal::Quoted;
 using internal::StrCat;
 
@@ -42,22 +33,6 @@ struct Plan {
   std::vector<std::string> command;
 };
 
-// The command is what followed "--", or what begins with the first word that is neither option nor
-// NAME.
-absl::StatusOr<std::vector<std::string>> Command(const CLI::App& lock, const Program& program) {
-  std::vector<std::string> command = lock.remaining();
-  if (!command.empty() && command[0].starts_with('-')) {
-    return InvalidArgument(
-        StrCat("unknown option ", Quoted(command[0]), " (see coord lock --help)"));
-  }
-  if (program.tail) {
-    if (!command.empty()) command.push_back("--");
-    command.insert(command.end(), program.tail->begin(), program.tail->end());
-  }
-  if (command.empty()) return InvalidArgument("COMMAND is missing: coord lock NAME -- COMMAND...");
-  return command;
-}
-
 absl::StatusOr<Plan> MakePlan(const Program& program, const CLI::App& lock, const Words& words) {
   Plan plan;
   Arguments given;
@@ -71,54 +46,11 @@ absl::StatusOr<Plan> MakePlan(const Program& program, const CLI::App& lock, cons
     plan.grace = *grace;
   }
   if (!given.status().ok()) return given.status();
-  absl::StatusOr<std::vector<std::string>> command = Command(lock, program);
+  absl::StatusOr<std::vector<std::string>> command = CommandOf(lock, program);
   if (!command.ok()) return command.status();
   plan.command = *std::move(command);
   plan.no_wait = words.no_wait;
   return plan;
-}
-
-int CannotRun(const std::string& command, int fault) {
-  Say(StrCat("cannot run ", Quoted(command), ": ", std::strerror(fault)));
-  return fault == ENOENT ? kExitNotFound : kExitNotExecutable;
-}
-
-int RunCommand(const Plan& plan, const CaughtSignals& signals, const std::string& path,
-               Lease& lease) {
-  // The terminal's keys reach a child that is there, and nobody would pass these on.
-  while (const std::optional<signalfd_siginfo> info = signals.Next()) {
-    if (!EndsPrograms(*info)) continue;
-    (void)lease.Release();
-    return EndBySignal(*info);
-  }
-  const ChildProcess child =
-      StartChild(path, plan.command,
-                 EnvironmentWith({{"COORD_LOCK_NAME", plan.name},
-                                  {"COORD_FENCING_TOKEN", StrCat(lease.token().value())}}),
-                 [&signals] { signals.RestoreInChild(); });
-  if (child.fault != 0) {
-    (void)lease.Release();
-    if (child.forked) return CannotRun(plan.command[0], child.fault);
-    Say(StrCat("cannot start a process: ", std::strerror(child.fault)));
-    return kExitError;
-  }
-  CommandGuard guard(signals, lease, plan.grace, child.pid);
-  const int status = guard.Wait();
-  const absl::Status released = lease.Release();
-  if (guard.lost() || IsLost(released)) {
-    if (!guard.lost()) {
-      Say(StrCat(internal::FromAbsl(released.message()),
-                 "; the command ended before it could be told"));
-    }
-    return kExitLost;
-  }
-  if (!released.ok()) {
-    Say(StrCat("the command ran under the lock, which could not be given back and stays until ",
-               "its ttl is over: ", internal::FromAbsl(released.message())));
-  }
-  if (!WIFSIGNALED(status)) return WEXITSTATUS(status);
-  if (WTERMSIG(status) == SIGINT && guard.interrupt()) return EndBySignal(*guard.interrupt());
-  return 128 + WTERMSIG(status);
 }
 
 int Lock(const Program& program, const Plan& plan) {
@@ -140,7 +72,13 @@ int Lock(const Program& program, const Plan& plan) {
     return EndBySignal(*signal);
   }
   if (!lease.ok()) return program.Fail(lease.status());
-  return RunCommand(plan, signals, executable.path, *lease);
+  const GuardedCommand command{
+      .words = plan.command,
+      .path = executable.path,
+      .environment = {{"COORD_LOCK_NAME", plan.name},
+                      {"COORD_FENCING_TOKEN", StrCat(lease->token().value())}},
+      .grace = plan.grace};
+  return RunGuarded(command, signals, *lease).exit_code;
 }
 
 }  // namespace

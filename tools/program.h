@@ -75,6 +75,7 @@ absl::StatusOr<absl::Duration> ParseDuration(std::string_view what, std::string_
 
 // One of these a subcommand, each in a file of its own.
 void AddLock(CLI::App& app, Program& program);
+void AddElect(CLI::App& app, Program& program);
 void AddCounter(CLI::App& app, Program& program);
 void AddLimit(CLI::App& app, Program& program);
 void AddList(CLI::App& app, Program& program);
