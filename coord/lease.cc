@@ -5,6 +5,7 @@
 #include "coord/internal/limits.h"
 #include "coord/internal/status.h"
 #include "coord/internal/strings.h"
+#include "coord/lock/detached.h"
 #include "coord/lock/held.h"
 
 namespace coord {
@@ -78,7 +79,25 @@ absl::Status Lease::Release(CallOptions options) {
   return held_->Release(options);
 }
 
+absl::StatusOr<std::string> Lease::Detach() {
+  if (held_ == nullptr) return NoLease();
+  return held_->Detach();
+}
+
+absl::StatusOr<Lease> Lease::Adopt(const Client& client, std::string_view text,
+                                   CallOptions options) {
+  const std::shared_ptr<internal::Session> session = internal::SharedSessionOf(client);
+  absl::StatusOr<internal::Detached> detached = internal::ReadDetached(*session, text);
+  if (!detached.ok()) return detached.status();
+  return internal::Adopt(session, *std::move(detached), options);
+}
+
 namespace internal {
+
+absl::StatusOr<std::string> Held::Detach() {
+  return MakeStatus(absl::StatusCode::kUnimplemented,
+                    StrCat("a lease of ", Quoted(name()), " of this kind cannot be detached"));
+}
 
 Lease LeaseAccess::Make(std::unique_ptr<Held> held) { return Lease(std::move(held)); }
 

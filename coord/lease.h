@@ -7,9 +7,12 @@
 #include <memory>
 #include <stop_token>
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "coord/client.h"
 #include "coord/options.h"
 
 namespace coord {
@@ -74,6 +77,27 @@ class Lease {
   // on a repetition. IsLost when it was lost before. Whatever it returns, the lease is no longer
   // valid and is not renewed any more.
   absl::Status Release(CallOptions options = {});
+
+  // Hands it to another process: ends it here without giving it back, and returns a text for Adopt.
+  // No round trip. Nobody renews it until it is adopted, which has to happen within what
+  // remaining() was before this; after that it is free for others. Afterwards this is as after
+  // Release(); its stop token stays untripped. IsLost when it was lost before; kUnimplemented for a
+  // kind of lease that stays where it is (a quorum's, a reader's).
+  //
+  // The text is printable ASCII without spaces or quotes, fit for an argument, a variable or a
+  // message. WHOEVER HAS IT CAN TAKE THE LEASE, so it is for the process that shall hold the lock
+  // next and for nobody else: not for a log, and on a command line others of the machine can read
+  // it. It also shows the lock's name, prefix and holder. It holds no password.
+  absl::StatusOr<std::string> Detach();
+
+  // Takes over what Detach has left, with its name, token, time to live and what was left of
+  // max_hold, as an owner of its own: whatever the process before may still send no longer matters.
+  // One round trip, which renews it. A text works once; IsLost when it is too late, also when
+  // somebody else was first. kInvalidArgument, with nothing sent, for a text that is not whole or
+  // comes from a client of another prefix. `client` must go to the same deployment, which nothing
+  // checks: another one says IsLost.
+  static absl::StatusOr<Lease> Adopt(const Client& client, std::string_view text,
+                                     CallOptions options = {});
 
  private:
   friend struct internal::LeaseAccess;

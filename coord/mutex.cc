@@ -22,12 +22,28 @@ using internal::CallLimits;
 using internal::Quoted;
 using internal::StrCat;
 
+constexpr int kMostReplicas = 100;
+
 absl::Status CheckOptions(const MutexOptions& options) {
   if (absl::Status status = internal::CheckTtl(options.ttl); !status.ok()) return status;
+  if (options.wait_replicas < 0 || options.wait_replicas > kMostReplicas) {
+    return internal::InvalidArgument(
+        StrCat("wait_replicas is ", options.wait_replicas, "; it must be 0 to ", kMostReplicas));
+  }
+  if (options.wait_replicas > 0 &&
+      (options.replica_timeout <= absl::ZeroDuration() || options.replica_timeout >= options.ttl)) {
+    return internal::InvalidArgument(
+        StrCat("replica_timeout is ", internal::ToText(options.replica_timeout),
+               "; it must be above 0 and below the ttl of ", internal::ToText(options.ttl)));
+  }
   if (options.max_hold >= internal::kMinLeaseTtl) return absl::OkStatus();
   return internal::InvalidArgument(StrCat("max_hold is ", internal::ToText(options.max_hold),
                                           "; it must be at least ",
                                           internal::ToText(internal::kMinLeaseTtl)));
+}
+
+internal::ReplicaWait ReplicasOf(const MutexOptions& options) {
+  return {options.wait_replicas, options.replica_timeout};
 }
 
 }  // namespace
@@ -45,13 +61,16 @@ Mutex::Mutex(Client client, std::string_view name, MutexOptions options)
   options_.ttl = absl::Ceil(std::min(options_.ttl, options_.max_hold), absl::Milliseconds(1));
   const bool barging = options_.fairness == Fairness::kBarging;
   // All that would pass a lease on to each other.
-  const std::string key =
-      StrCat(keys->lease, barging ? " b " : " w ", internal::ToText(options_.ttl), " ",
-             internal::ToText(options_.max_hold));
+  const std::string key = StrCat(
+      keys->lease, barging ? " b " : " w ", internal::ToText(options_.ttl), " ",
+      internal::ToText(options_.max_hold),
+      options_.wait_replicas > 0
+          ? StrCat(" r ", options_.wait_replicas, " ", internal::ToText(options_.replica_timeout))
+          : "");
   cohort_ = std::static_pointer_cast<internal::Cohort>(session.Shared(key, [&] {
     return std::make_shared<internal::Cohort>(
         session, std::make_shared<internal::MutexProtocol>(name_, *std::move(keys), barging),
-        options_.ttl, options_.max_hold);
+        options_.ttl, options_.max_hold, ReplicasOf(options_));
   }));
   lock_ = cohort_->lock();
 }
@@ -76,8 +95,8 @@ absl::StatusOr<Lease> Mutex::TryAcquire(CallOptions options) const {
         quorum_, {name_, lock_->keys().lease, lock_->keys().fence, options_.ttl}, false,
         options.timeout.value_or(client_.options().timeout), options.stop);
   }
-  absl::StatusOr<std::shared_ptr<internal::LeaseState>> state =
-      internal::TryOnce(*session, lock_, options_.ttl, options_.max_hold, *limits);
+  absl::StatusOr<std::shared_ptr<internal::LeaseState>> state = internal::TryOnce(
+      *session, lock_, options_.ttl, options_.max_hold, *limits, ReplicasOf(options_));
   if (!state.ok()) return state.status();
   return internal::LeaseAccess::Make(
       std::make_unique<internal::SingleHeld>(session, *std::move(state), nullptr));

@@ -33,6 +33,7 @@ namespace coord {
 namespace internal {
 class Cohort;
 class LockProtocol;
+struct MutexAccess;
 }  // namespace internal
 
 enum class Fairness { kFifo, kBarging };
@@ -49,6 +50,16 @@ struct MutexOptions {
   Fairness fairness = Fairness::kFifo;
   // The lease is not renewed beyond this, and so is lost: a bound for sections that hang.
   absl::Duration max_hold = absl::InfiniteDuration();
+  // How many replicas must have acknowledged the lease before an acquire returns (WAIT), within
+  // replica_timeout, which comes on top of the time that the acquire may take. Too few: the lease
+  // is given back, and the acquire fails with kUnavailable, which says how many. 0 to 100; the
+  // timeout is above zero and below ttl. TryAcquire stays one round trip; an Acquire may need one
+  // more. They go over a connection of their own, on which they wait for each other.
+  //
+  // Fewer leases are lost in a failover, and that is all: a replica that has acknowledged need not
+  // be the one that is promoted. It is no proof that nobody else can get the lock.
+  int wait_replicas = 0;
+  absl::Duration replica_timeout = absl::Seconds(1);
 };
 
 // Who holds a lock and who waits for it, as it stood at the server.
@@ -96,6 +107,7 @@ class Mutex {
   const std::string& name() const { return name_; }
 
  private:
+  friend struct internal::MutexAccess;
   Client client_;                                 // of a quorum: of its first server
   std::shared_ptr<internal::QuorumCore> quorum_;  // null for one deployment
   std::string name_;

@@ -51,15 +51,15 @@ bool IsReader(const LeaseState& state) {
 absl::Status Exchange(const std::shared_ptr<Session>& session, Lease& lease, LeaseState& old,
                       std::shared_ptr<const LockProtocol> lock, std::uint64_t token,
                       absl::Duration ttl, absl::Duration left, absl::Time sent) {
-  const std::optional<internal::LeaseTerms> before = old.Detach();
+  const absl::StatusOr<internal::LeaseTerms> before = old.Detach();
   internal::Waiter::Granted granted;
   granted.identity = {std::move(lock), old.identity().owner, token};
   granted.terms.ttl = ttl;
   granted.terms.valid_until = internal::ValidUntil(sent, ttl, left);
   granted.terms.renew_at = internal::RenewAt(sent, left);
-  granted.terms.doubtful = !before || before->doubtful;
+  granted.terms.doubtful = !before.ok() || before->doubtful;
   const absl::Time now = session->clock().Now();
-  const absl::Duration hold = before ? before->keep_until - now : granted.terms.valid_until - now;
+  const absl::Duration hold = before.ok() ? before->keep_until - now : granted.terms.valid_until - now;
   absl::StatusOr<std::shared_ptr<LeaseState>> state =
       internal::Keep(*session, std::move(granted), hold);
   if (!state.ok()) return state.status();

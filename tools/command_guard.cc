@@ -23,11 +23,12 @@ void CommandGuard::Tell::operator()() const noexcept {
 }
 
 CommandGuard::CommandGuard(const CaughtSignals& signals, const Lease& lease, absl::Duration grace,
-                           pid_t child)
+                           pid_t child, std::string_view what)
     : signals_(signals),
       lease_(lease),
       grace_(std::min(grace, absl::Hours(24 * 365))),
       child_(child),
+      what_(what),
       lost_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   on_lost_.emplace(lease.stop_token(), Tell{lost_fd_});
 }
@@ -74,6 +75,9 @@ void CommandGuard::Handle(const signalfd_siginfo& info) {
   const int signal = static_cast<int>(info.ssi_signo);
   if (signal == SIGCHLD) return;
   if (signal == SIGINT && FromTerminal(info)) interrupt_ = info;
+  if (signal == SIGHUP || signal == SIGINT || signal == SIGQUIT || signal == SIGTERM) {
+    told_by_ = signal;
+  }
   if (signal == SIGTSTP) stop_wanted_ = true;
   if (signal == SIGCONT) stop_wanted_ = false;
   // What the terminal sends, the child has got too: it is in our group.
@@ -82,7 +86,7 @@ void CommandGuard::Handle(const signalfd_siginfo& info) {
 
 void CommandGuard::EndChild() {
   lost_ = true;
-  Say(StrCat("the lock ", Quoted(lease_.name()), " is lost; ending the command"));
+  Say(StrCat("the ", what_, " ", Quoted(lease_.name()), " is lost; ending the command"));
   kill(child_, SIGTERM);
   kill(child_, SIGCONT);  // a stopped one could not end
   kill_at_ = steady_clock::now() + absl::ToChronoNanoseconds(grace_);

@@ -1,4 +1,4 @@
-// What stands between `coord lock` and its command while that runs.
+// What stands between `coord lock`, or its like, and its command while that runs.
 #ifndef COORD_TOOLS_COMMAND_GUARD_H_
 #define COORD_TOOLS_COMMAND_GUARD_H_
 
@@ -7,6 +7,7 @@
 #include <chrono>
 #include <optional>
 #include <stop_token>
+#include <string_view>
 
 #include "absl/time/time.h"
 #include "coord/lease.h"
@@ -18,8 +19,9 @@ namespace coord::tools {
 // SIGKILL after `grace`. One thread.
 class CommandGuard {
  public:
-  // All that is referred to must outlive it.
-  CommandGuard(const CaughtSignals& signals, const Lease& lease, absl::Duration grace, pid_t child);
+  // All that is referred to must outlive it. `what` the lease is of: for messages.
+  CommandGuard(const CaughtSignals& signals, const Lease& lease, absl::Duration grace, pid_t child,
+               std::string_view what = "lock");
   ~CommandGuard();
   CommandGuard(const CommandGuard&) = delete;
   CommandGuard& operator=(const CommandGuard&) = delete;
@@ -29,6 +31,8 @@ class CommandGuard {
   // Afterwards: whether the child was told to end, and the SIGINT of the terminal, if one came.
   bool lost() const { return lost_; }
   const std::optional<signalfd_siginfo>& interrupt() const { return interrupt_; }
+  // The last signal by which somebody wanted us to end: SIGHUP, SIGINT, SIGQUIT or SIGTERM.
+  std::optional<int> told_by() const { return told_by_; }
 
  private:
   struct Tell {
@@ -44,12 +48,14 @@ class CommandGuard {
   const Lease& lease_;
   const absl::Duration grace_;
   const pid_t child_;
+  const std::string_view what_;
   const int lost_fd_;  // readable from the moment when the lease is lost
   std::optional<std::stop_callback<Tell>> on_lost_;
   int status_ = 0;
   bool lost_ = false;
   std::optional<std::chrono::steady_clock::time_point> kill_at_;
   std::optional<signalfd_siginfo> interrupt_;
+  std::optional<int> told_by_;
   // We stop when SIGTSTP came and the child has stopped, whichever is seen first.
   bool stop_wanted_ = false;
   bool child_stopped_ = false;

@@ -56,9 +56,9 @@ std::string PercentEncoded(std::string_view path) {
 
 // How the workers get to where `client` is. A private server's URL would give each one of its own.
 Place PlaceOf(const Client& client, const Program& program, const std::string& node) {
-  Place place{program.url, client.options().prefix, program.timeout};
+  Place place{program.url(), client.options().prefix, program.timeout};
   constexpr std::string_view kUnix = "unix:";
-  if (IsPrivate(program.url) && node.starts_with(kUnix)) {
+  if (IsPrivate(program.url()) && node.starts_with(kUnix)) {
     place.url = "unix://" + PercentEncoded(std::string_view(node).substr(kUnix.size()));
   }
   return place;
@@ -105,7 +105,7 @@ int Summary(const Program& program, const DemoReport& report, const absl::Status
 int RunDemo(Program program) {
   const std::int64_t start = BootNanoseconds();
   // Not $COORD_URL: what comes from there may be a server that others work with.
-  if (program.url.empty()) program.url = "embedded://?private";
+  if (program.urls.empty()) program.urls = {"embedded://?private"};
   const SignalWatch watch;
   const absl::StatusOr<Client> client = program.Connect();
   if (!client.ok()) return program.Fail(client.status());
@@ -118,7 +118,7 @@ int RunDemo(Program program) {
   DemoStage stage{*client, PlaceOf(*client, program, health.nodes[0].node),
                   absl::StrFormat("%08x", std::random_device{}()), report};
   report.Line(absl::StrFormat("Processes coordinate through %s%s.",
-                              IsPrivate(program.url) ? "a private " : client->ToString() + ", ",
+                              IsPrivate(program.url()) ? "a private " : client->ToString() + ", ",
                               health.nodes[0].server));
   const absl::Status status = Play(stage);
   RemoveKeys(stage);

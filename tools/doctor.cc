@@ -233,7 +233,7 @@ void PrintAdvice(const std::vector<Finding>& findings) {
 
 // What was tried, without what is secret in it.
 std::string Tried(const Program& program) {
-  if (!program.url.empty()) return HidePasswords(program.url);
+  if (!program.url().empty()) return HidePasswords(program.url());
   const char* from_environment = std::getenv("COORD_URL");
   return from_environment != nullptr && *from_environment != '\0' ? HidePasswords(from_environment)
                                                                   : "embedded://";

@@ -35,7 +35,7 @@ absl::StatusOr<std::string> Directory(const Program& program, const Text& dir) {
     return path.lexically_normal().string();
   }
   const char* const environment = std::getenv("COORD_URL");
-  const std::string text = !program.url.empty()     ? program.url
+  const std::string text = !program.url().empty()   ? program.url()
                            : environment != nullptr ? environment
                                                     : "";
   if (text.empty()) return "";
@@ -43,7 +43,7 @@ absl::StatusOr<std::string> Directory(const Program& program, const Text& dir) {
   if (!url.ok()) return url.status();
   if (url->scheme == internal::Url::Scheme::kEmbedded && !url->embedded_private) return url->path;
   // $COORD_URL is about where others coordinate; --url was meant for this call.
-  if (program.url.empty()) return "";
+  if (program.url().empty()) return "";
   return InvalidArgument(StrCat("--url is ", url->Redacted(),
                                 ", which is no kept embedded server; leave it out, or use "
                                 "embedded:///path/dir"));

@@ -1,28 +1,20 @@
 // coord lock: runs a command while holding a lock.
-#include <sys/wait.h>
-
-#include <cerrno>
-#include <chrono>
-#include <cstring>
 #include <memory>
 #include <optional>
-#include <thread>
 
-#include "coord/errors.h"
 #include "coord/internal/status.h"
 #include "coord/internal/strings.h"
 #include "coord/mutex.h"
 #include "coord/rw_mutex.h"
 #include "tools/arguments.h"
 #include "tools/child_process.h"
-#include "tools/command_guard.h"
+#include "tools/guarded_command.h"
 #include "tools/program.h"
 #include "tools/signals.h"
 
 namespace coord::tools {
 namespace {
 
-using internal::InvalidArgument;
 using internal::Quoted;
 using internal::StrCat;
 
@@ -46,22 +38,6 @@ struct Plan {
   std::vector<std::string> command;
 };
 
-// The command is what followed "--", or what begins with the first word that is neither option nor
-// NAME.
-absl::StatusOr<std::vector<std::string>> Command(const CLI::App& lock, const Program& program) {
-  std::vector<std::string> command = lock.remaining();
-  if (!command.empty() && command[0].starts_with('-')) {
-    return InvalidArgument(
-        StrCat("unknown option ", Quoted(command[0]), " (see coord lock --help)"));
-  }
-  if (program.tail) {
-    if (!command.empty()) command.push_back("--");
-    command.insert(command.end(), program.tail->begin(), program.tail->end());
-  }
-  if (command.empty()) return InvalidArgument("COMMAND is missing: coord lock NAME -- COMMAND...");
-  return command;
-}
-
 absl::StatusOr<Plan> MakePlan(const Program& program, const CLI::App& lock, const Words& words) {
   Plan plan;
   Arguments given;
@@ -78,7 +54,7 @@ absl::StatusOr<Plan> MakePlan(const Program& program, const CLI::App& lock, cons
     plan.grace = *grace;
   }
   if (!given.status().ok()) return given.status();
-  absl::StatusOr<std::vector<std::string>> command = Command(lock, program);
+  absl::StatusOr<std::vector<std::string>> command = CommandOf(lock, program);
   if (!command.ok()) return command.status();
   plan.command = *std::move(command);
   plan.no_wait = words.no_wait;
@@ -86,50 +62,41 @@ absl::StatusOr<Plan> MakePlan(const Program& program, const CLI::App& lock, cons
   return plan;
 }
 
-int CannotRun(const std::string& command, int fault) {
-  Say(StrCat("cannot run ", Quoted(command), ": ", std::strerror(fault)));
-  return fault == ENOENT ? kExitNotFound : kExitNotExecutable;
+// One server, or several that vote.
+struct Deployment {
+  std::optional<Client> client;
+  std::optional<Quorum> quorum;
+
+  void Close() const {
+    if (client) client->Close();
+    if (quorum) quorum->Close();
+  }
+};
+
+absl::StatusOr<Deployment> Connect(const Program& program) {
+  Deployment deployment;
+  if (program.quorum()) {
+    absl::StatusOr<Quorum> quorum = program.ConnectQuorum();
+    if (!quorum.ok()) return quorum.status();
+    deployment.quorum = *std::move(quorum);
+  } else {
+    absl::StatusOr<Client> client = program.Connect();
+    if (!client.ok()) return client.status();
+    deployment.client = *std::move(client);
+  }
+  return deployment;
 }
 
-int RunCommand(const Plan& plan, const CaughtSignals& signals, const std::string& path,
-               Lease& lease) {
-  // The terminal's keys reach a child that is there, and nobody would pass these on.
-  while (const std::optional<signalfd_siginfo> info = signals.Next()) {
-    if (!EndsPrograms(*info)) continue;
-    (void)lease.Release();
-    return EndBySignal(*info);
-  }
-  const ChildProcess child =
-      StartChild(path, plan.command,
-                 EnvironmentWith({{"COORD_LOCK_NAME", plan.name},
-                                  {"COORD_FENCING_TOKEN", StrCat(lease.token().value())}}),
-                 [&signals] { signals.RestoreInChild(); });
-  if (child.fault != 0) {
-    (void)lease.Release();
-    if (child.forked) return CannotRun(plan.command[0], child.fault);
-    Say(StrCat("cannot start a process: ", std::strerror(child.fault)));
-    return kExitError;
-  }
-  CommandGuard guard(signals, lease, plan.grace, child.pid);
-  const int status = guard.Wait();
-  const absl::Status released = lease.Release();
-  if (guard.lost() || IsLost(released)) {
-    if (!guard.lost()) {
-      Say(StrCat(internal::FromAbsl(released.message()),
-                 "; the command ended before it could be told"));
+absl::StatusOr<Lease> Take(const Deployment& deployment, const Plan& plan, std::stop_token stop) {
+  if (deployment.quorum) {
+    if (plan.shared) {
+      return internal::InvalidArgument("--shared is not possible with a quorum of several --url");
     }
-    return kExitLost;
+    const Mutex mutex(*deployment.quorum, plan.name, plan.options);
+    return plan.no_wait ? mutex.TryAcquire({.stop = std::move(stop)})
+                        : mutex.Acquire(plan.wait, std::move(stop));
   }
-  if (!released.ok()) {
-    Say(StrCat("the command ran under the lock, which could not be given back and stays until ",
-               "its ttl is over: ", internal::FromAbsl(released.message())));
-  }
-  if (!WIFSIGNALED(status)) return WEXITSTATUS(status);
-  if (WTERMSIG(status) == SIGINT && guard.interrupt()) return EndBySignal(*guard.interrupt());
-  return 128 + WTERMSIG(status);
-}
-
-absl::StatusOr<Lease> Take(const Client& client, const Plan& plan, std::stop_token stop) {
+  const Client& client = *deployment.client;
   if (plan.shared) {
     const RwMutex mutex(client, plan.name, plan.options);
     return plan.no_wait ? mutex.TryAcquireShared({.stop = std::move(stop)})
@@ -146,18 +113,24 @@ int Lock(const Program& program, const Plan& plan) {
   const CaughtSignals signals;
   std::stop_source stop;
   StopOnSignal stopper(signals, stop);
-  absl::StatusOr<Client> client = program.Connect();
-  if (!client.ok()) return program.Fail(client.status());
+  absl::StatusOr<Deployment> deployment = Connect(program);
+  if (!deployment.ok()) return program.Fail(deployment.status());
   stopper.ReadyToStop();
-  absl::StatusOr<Lease> lease = Take(*client, plan, stop.get_token());
+  absl::StatusOr<Lease> lease = Take(*deployment, plan, stop.get_token());
   if (const std::optional<signalfd_siginfo> signal = stopper.Finish()) {
     if (lease.ok()) (void)lease->Release();
-    client->Close();  // takes back first what may have been granted behind a lost answer
+    deployment->Close();  // takes back first what may have been granted behind a lost answer
     Say(StrCat("stopped by a signal while waiting for the lock ", Quoted(plan.name)));
     return EndBySignal(*signal);
   }
   if (!lease.ok()) return program.Fail(lease.status());
-  return RunCommand(plan, signals, executable.path, *lease);
+  const GuardedCommand command{
+      .words = plan.command,
+      .path = executable.path,
+      .environment = {{"COORD_LOCK_NAME", plan.name},
+                      {"COORD_FENCING_TOKEN", StrCat(lease->token().value())}},
+      .grace = plan.grace};
+  return RunGuarded(command, signals, *lease).exit_code;
 }
 
 }  // namespace

@@ -102,10 +102,16 @@ absl::StatusOr<int> Unlock(const Program& program, const UnlockWords& words) {
         StrCat("a lock is given back by the `coord lock` that holds it; to take it from a holder ",
                "that may still be working, say --force"));
   }
-  absl::StatusOr<Client> client = program.Connect();
-  if (!client.ok()) return client.status();
-  const Mutex mutex(*client, words.name);
-  absl::StatusOr<std::string> holder = mutex.ForceRelease(words.owner.value_or(""));
+  absl::StatusOr<std::string> holder = "";
+  if (program.quorum()) {
+    absl::StatusOr<Quorum> quorum = program.ConnectQuorum();
+    if (!quorum.ok()) return quorum.status();
+    holder = Mutex(*quorum, words.name).ForceRelease(words.owner.value_or(""));
+  } else {
+    absl::StatusOr<Client> client = program.Connect();
+    if (!client.ok()) return client.status();
+    holder = Mutex(*client, words.name).ForceRelease(words.owner.value_or(""));
+  }
   if (!holder.ok()) return holder.status();
   if (program.json) {
     nlohmann::json from = nullptr;

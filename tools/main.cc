@@ -26,6 +26,7 @@ A password on the command line can be seen by others of this machine; $COORD_URL
 Examples:
   coord lock deploy -- ./deploy.sh            one deployment at a time, on all hosts
   coord lock nightly --no-wait -- ./report    exit status 75 when it runs elsewhere already
+  coord elect scheduler --forever -- ./run    on one host at a time, again and again
   coord counter add visits
   coord limit take user:42 --rate 10/s --burst 20
   coord list push events 'deployed 1.4' --max 100
@@ -36,9 +37,9 @@ Exit status:
   1    an error                                   a mismatch, or nothing there
   2    a bad argument; nothing was sent      76   the lock was lost while the command ran
   69   no server, or it does not answer      126, 127   the command cannot be run, is not there
-lock ends with its command's own status, or 128+n if signal n ended it.)";
+lock and elect end with their command's own status, or 128+n if signal n ended it.)";
 
-// Shows the command of `coord lock`, which the parser does not know as a positional.
+// Shows the command of `coord lock` and its like, which the parser does not know as a positional.
 class Formatter : public CLI::Formatter {
  public:
   std::string make_usage(const CLI::App* app, std::string name) const override {
@@ -53,7 +54,9 @@ class Formatter : public CLI::Formatter {
 // On every subcommand, so that they may stand before and after it. (CLI11's fallthrough would also
 // hand positionals on to the parent.)
 void AddGlobalOptions(CLI::App& app, Program& program) {
-  app.add_option("--url", program.url, "The server; else $COORD_URL, else embedded://")
+  app.add_option("--url", program.urls,
+                 "The server; else $COORD_URL, else embedded://. Several make a quorum for locks")
+      ->allow_extra_args(false)
       ->type_name("URL")
       ->group("Global options");
   app.add_option("--prefix", program.prefix, "Before the name of every key (coord:)")
@@ -81,7 +84,8 @@ bool TakesTail(const std::vector<std::string>& words) {
     }
   }
   if (bare.empty()) return false;
-  return bare[0] == "lock" || (bare.size() == 2 && bare[0] == "list" && bare[1] == "push");
+  return bare[0] == "lock" || bare[0] == "elect" ||
+         (bare.size() == 2 && bare[0] == "list" && bare[1] == "push");
 }
 
 void CutTail(std::vector<std::string>& words, Program& program) {
@@ -118,6 +122,8 @@ int Run(int argc, char** argv) {
   AddLock(app, program);
   AddLocks(app, program);
   AddUnlock(app, program);
+  AddQuorum(app, program);
+  AddElect(app, program);
   AddCounter(app, program);
   AddLimit(app, program);
   AddList(app, program);

@@ -62,7 +62,7 @@ int ExitCodeOf(const absl::Status& status) {
   return kExitError;
 }
 
-absl::StatusOr<Client> Program::Connect(ClientOptions options) const {
+absl::StatusOr<ClientOptions> Program::Options(ClientOptions options) const {
   if (!prefix.empty()) options.prefix = prefix;
   if (!timeout.empty()) {
     absl::StatusOr<absl::Duration> parsed = ParseDuration("--timeout", timeout);
@@ -70,8 +70,25 @@ absl::StatusOr<Client> Program::Connect(ClientOptions options) const {
     options.timeout = *parsed;
     options.connect_timeout = *parsed;
   }
-  const ClientOptions wanted = options;
-  absl::StatusOr<Client> client = Client::Connect(url, std::move(options));
+  return options;
+}
+
+absl::StatusOr<Quorum> Program::ConnectQuorum(QuorumOptions options) const {
+  absl::StatusOr<ClientOptions> client_options = Options();
+  if (!client_options.ok()) return client_options.status();
+  return Quorum::Connect(urls, *std::move(client_options), std::move(options));
+}
+
+absl::StatusOr<Client> Program::Connect(ClientOptions given) const {
+  if (quorum()) {
+    return internal::InvalidArgument(
+        "several --url make a quorum, which serves `coord lock`, `coord unlock` and `coord quorum` "
+        "alone; give one");
+  }
+  absl::StatusOr<ClientOptions> options = Options(std::move(given));
+  if (!options.ok()) return options.status();
+  const ClientOptions wanted = *options;
+  absl::StatusOr<Client> client = Client::Connect(url(), *std::move(options));
   if (!client.ok()) return client;
   // The library lets a URL's own options go before a program's. Who types an option means it,
   // though.

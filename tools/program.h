@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "coord/client.h"
+#include "coord/quorum.h"
 
 namespace coord::tools {
 
@@ -34,17 +35,23 @@ int ExitCodeOf(const absl::Status& status);
 
 class Program {
  public:
-  std::string url;      // --url; empty: $COORD_URL, else embedded://
-  std::string prefix;   // --prefix; empty: the library's
-  std::string timeout;  // --timeout; empty: the library's
+  std::vector<std::string> urls;  // --url; none: $COORD_URL, else embedded://; several: a quorum
+  std::string prefix;             // --prefix; empty: the library's
+  std::string timeout;            // --timeout; empty: the library's
   bool json = false;
 
   // What stood after the first "--", for the subcommands whose words end in somebody else's (lock,
   // list push). Unset: no "--".
   std::optional<std::vector<std::string>> tail;
 
-  // Connects with the global options.
+  // Connects with the global options. InvalidArgument for a quorum, which is for locks alone.
   absl::StatusOr<Client> Connect(ClientOptions options = {}) const;
+  bool quorum() const { return urls.size() > 1; }
+  absl::StatusOr<Quorum> ConnectQuorum(QuorumOptions options = {}) const;
+  // The global options, as the library takes them.
+  absl::StatusOr<ClientOptions> Options(ClientOptions options = {}) const;
+  // The one URL; empty when none was given.
+  std::string url() const { return urls.empty() ? std::string() : urls.front(); }
 
   // Writes a status to stderr for a person and returns its exit code.
   int Fail(const absl::Status& status) const;
@@ -77,6 +84,8 @@ absl::StatusOr<absl::Duration> ParseDuration(std::string_view what, std::string_
 void AddLock(CLI::App& app, Program& program);
 void AddLocks(CLI::App& app, Program& program);
 void AddUnlock(CLI::App& app, Program& program);
+void AddQuorum(CLI::App& app, Program& program);
+void AddElect(CLI::App& app, Program& program);
 void AddCounter(CLI::App& app, Program& program);
 void AddLimit(CLI::App& app, Program& program);
 void AddList(CLI::App& app, Program& program);

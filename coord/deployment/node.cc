@@ -70,7 +70,8 @@ Node::Node(NodeOptions options)
     : options_(std::move(options)),
       name_(options_.endpoint.ToString()),
       shared_(name_, [this](const CallLimits& limits) { return Dial(limits, false); }),
-      background_(name_, [this](const CallLimits& limits) { return Dial(limits, true); }) {}
+      background_(name_, [this](const CallLimits& limits) { return Dial(limits, true); }),
+      replicated_(name_, [this](const CallLimits& limits) { return Dial(limits, false); }) {}
 
 absl::StatusOr<std::vector<Address>> Node::Addresses(bool background) {
   if (!background) {
@@ -176,6 +177,49 @@ absl::StatusOr<Reply> Node::Execute(Request& request, const CallLimits& limits, 
   }
 }
 
+absl::StatusOr<Node::Acknowledged> Node::ExecuteReplicated(Request& request, int replicas,
+                                                           absl::Duration timeout,
+                                                           const CallLimits& limits,
+                                                           CallTrace* trace) {
+  const std::string count = StrCat(replicas);
+  const std::string ms = StrCat(CeilMilliseconds(timeout));  // never 0, which is for ever
+  const std::string_view wait_words[] = {"WAIT", count, ms};
+  const Request wait = Request::Command(wait_words);
+  while (true) {
+    absl::StatusOr<std::shared_ptr<Connection>> connection = replicated_.Get(limits);
+    if (!connection.ok()) {
+      return Annotate(connection.status(), StrCat(request.what(), " not sent"));
+    }
+    CallLimits longer = limits;
+    if (longer.deadline != SteadyTime::max()) {
+      longer.deadline += absl::ToChronoNanoseconds(timeout);
+    }
+    const std::string bytes = request.bytes() + wait.bytes();
+    Reply replies[2];
+    Exchange exchange(bytes, request.bytes().size(), replies);
+    if (trace != nullptr) trace->sent = clock().Now();
+    if (absl::Status status = RunOnce(**connection, exchange, longer, request.what(), name_);
+        !status.ok()) {
+      if (exchange.done() && !IsLasting(status) && status.code() != absl::StatusCode::kDataLoss &&
+          !limits.stop.stop_requested()) {
+        if (exchange.not_sent()) continue;
+        if (request.retry_safe()) {
+          if (trace != nullptr) trace->replayed = true;
+          continue;
+        }
+      }
+      return status;
+    }
+    if (!replies[0].is_error()) {
+      return Acknowledged{std::move(replies[0]), static_cast<int>(replies[1].integer())};
+    }
+    const std::string_view code = ErrorCode(replies[0].text());
+    if (code == "NOSCRIPT" && request.UseEval()) continue;
+    if (PassesByItself(code) && Pause(limits)) continue;
+    return ServerError(replies[0].text(), StrCat(request.what(), " at ", name_));
+  }
+}
+
 absl::StatusOr<std::vector<Reply>> Node::ExecuteBatch(std::span<Request> requests,
                                                       const CallLimits& limits) {
   std::vector<Reply> replies(requests.size());
@@ -208,11 +252,13 @@ absl::StatusOr<std::vector<Reply>> Node::ExecuteBatch(std::span<Request> request
 void Node::Close() {
   shared_.Close();
   background_.Close();
+  replicated_.Close();
 }
 
 void Node::CloseDescriptorsInChild() {
   shared_.CloseDescriptorInChild();
   background_.CloseDescriptorInChild();
+  replicated_.CloseDescriptorInChild();
 }
 
 }  // namespace coord::internal

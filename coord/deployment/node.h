@@ -64,6 +64,17 @@ class Node {
   absl::StatusOr<Reply> Execute(Request& request, const CallLimits& limits,
                                 CallTrace* trace = nullptr);
 
+  // The same over a connection of its own, and then waits there until `replicas` have acknowledged
+  // what the command has written, at most for `timeout`, which comes on top of the limits. WAIT
+  // blocks its connection, so others who ask for this wait too.
+  struct Acknowledged {
+    Reply reply;
+    int replicas = 0;
+  };
+  absl::StatusOr<Acknowledged> ExecuteReplicated(Request& request, int replicas,
+                                                 absl::Duration timeout, const CallLimits& limits,
+                                                 CallTrace* trace = nullptr);
+
   // Runs all, in one round trip. Error replies stay replies. Nothing is replayed unless nothing was
   // sent, but for a script that the server does not know, which is healed.
   absl::StatusOr<std::vector<Reply>> ExecuteBatch(std::span<Request> requests,
@@ -97,6 +108,7 @@ class Node {
   std::atomic<bool> subscribed_{false};
   Channel shared_;
   Channel background_;
+  Channel replicated_;  // made when first needed
 };
 
 }  // namespace coord::internal

@@ -188,6 +188,14 @@ absl::StatusOr<Reply> Session::Execute(Request request, const CallLimits& limits
   return node_->Execute(request, limits, trace);
 }
 
+absl::StatusOr<Node::Acknowledged> Session::ExecuteReplicated(Request request, int replicas,
+                                                              absl::Duration timeout,
+                                                              const CallLimits& limits,
+                                                              CallTrace* trace) {
+  if (absl::Status status = Usable(); !status.ok()) return status;
+  return node_->ExecuteReplicated(request, replicas, timeout, limits, trace);
+}
+
 absl::StatusOr<std::vector<Reply>> Session::ExecuteBatch(std::span<Request> requests,
                                                          const CallOptions& options) {
   if (absl::Status status = Usable(); !status.ok()) return status;

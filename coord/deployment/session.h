@@ -46,6 +46,10 @@ class Session {
                                 CallTrace* trace = nullptr);
   absl::StatusOr<std::vector<Reply>> ExecuteBatch(std::span<Request> requests,
                                                   const CallOptions& options);
+  absl::StatusOr<Node::Acknowledged> ExecuteReplicated(Request request, int replicas,
+                                                       absl::Duration timeout,
+                                                       const CallLimits& limits,
+                                                       CallTrace* trace = nullptr);
   absl::StatusOr<CallLimits> Limits(const CallOptions& options) const;
 
   // OK, or why no call can be made: closed, or a forked child's copy.

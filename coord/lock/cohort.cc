@@ -53,7 +53,8 @@ absl::StatusOr<std::shared_ptr<LeaseState>> Cohort::AcquireAtServer(const CallLi
     MutexLock lock(mutex_);
     waiter = std::move(place_);
   }
-  absl::StatusOr<Waiter::Granted> granted = WaitForTurn(session_, lock_, ttl_, limits, waiter);
+  absl::StatusOr<Waiter::Granted> granted =
+      WaitForTurn(session_, lock_, ttl_, limits, waiter, replicas_);
   absl::StatusOr<std::shared_ptr<LeaseState>> state =
       granted.ok() ? Keep(session_, *std::move(granted), max_hold_, shared_from_this())
                    : granted.status();

@@ -24,8 +24,12 @@ class Cohort final : public LossListener, public std::enable_shared_from_this<Co
  public:
   // `session` is borrowed and outlives the background thread.
   Cohort(Session& session, std::shared_ptr<const LockProtocol> lock, absl::Duration ttl,
-         absl::Duration max_hold)
-      : session_(session), lock_(std::move(lock)), ttl_(ttl), max_hold_(max_hold) {}
+         absl::Duration max_hold, ReplicaWait replicas = {})
+      : session_(session),
+        lock_(std::move(lock)),
+        ttl_(ttl),
+        max_hold_(max_hold),
+        replicas_(replicas) {}
 
   const std::shared_ptr<const LockProtocol>& lock() const { return lock_; }
 
@@ -56,6 +60,7 @@ class Cohort final : public LossListener, public std::enable_shared_from_this<Co
   const std::shared_ptr<const LockProtocol> lock_;
   const absl::Duration ttl_;
   const absl::Duration max_hold_;
+  const ReplicaWait replicas_;
 
   Mutex mutex_;
   // Somebody of us holds the lock or stands for all; the others wait in members_.

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "coord/lease.h"
 #include "coord/options.h"
@@ -33,6 +34,8 @@ class Held {
   virtual std::stop_token StopToken() = 0;
   virtual absl::Status Renew(absl::Duration ttl, const CallOptions& options) = 0;
   virtual absl::Status Release(const CallOptions& options) = 0;
+  // For those that cannot: kUnimplemented.
+  virtual absl::StatusOr<std::string> Detach();
 };
 
 // How the library's own parts make a Lease.

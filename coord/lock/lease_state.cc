@@ -55,6 +55,11 @@ absl::Duration LeaseState::Bounded(absl::Duration ttl, absl::Time now) const {
   return std::min(ttl, std::max(keep_until_ - now, absl::Milliseconds(1)));
 }
 
+absl::Status LeaseState::ReleasedStatus() const {
+  return MakeStatus(absl::StatusCode::kFailedPrecondition,
+                    StrCat("the lease of ", Title(), " has been released or detached"));
+}
+
 absl::Status LeaseState::LostStatus() const {
   return MakeStatus(
       absl::StatusCode::kFailedPrecondition,
@@ -79,10 +84,7 @@ absl::Status LeaseState::Renew(absl::Duration ttl, const CallLimits& limits) {
   {
     MutexLock lock(mutex_);
     if (phase_ == Phase::kLost) return LostStatus();
-    if (phase_ == Phase::kReleased) {
-      return MakeStatus(absl::StatusCode::kFailedPrecondition,
-                        StrCat("the lease of ", Title(), " has been released"));
-    }
+    if (phase_ == Phase::kReleased) return ReleasedStatus();
     const absl::Time now = session_.clock().Now();
     asked = Bounded(ttl, now);
     // From now on the background renews with the new time, which also decides how this attempt
@@ -185,16 +187,27 @@ std::optional<LeaseTerms> LeaseState::HandOver(absl::Duration ttl, absl::Duratio
   return terms;
 }
 
-std::optional<LeaseTerms> LeaseState::Detach() {
+absl::StatusOr<LeaseTerms> LeaseState::Detach() {
   LeaseTerms terms;
+  absl::Status lost;
+  std::stop_source told(std::nostopstate);
   {
     MutexLock lock(mutex_);
-    if (phase_ != Phase::kHeld || valid_until_ <= session_.clock().Now()) return std::nullopt;
-    phase_ = Phase::kReleased;
-    terms = LeaseTerms{ttl_, valid_until_, renew_at_, keep_until_, doubtful_};
+    if (phase_ == Phase::kReleased) return ReleasedStatus();
+    if (phase_ == Phase::kHeld && valid_until_ <= session_.clock().Now()) {
+      told = Lose("it ran out");
+      lost = LostStatus();
+    } else if (phase_ == Phase::kLost) {
+      return LostStatus();
+    } else {
+      phase_ = Phase::kReleased;
+      terms = LeaseTerms{ttl_, valid_until_, renew_at_, keep_until_, doubtful_};
+    }
   }
   session_.background().Remove(*this);
-  Tell(std::stop_source(std::nostopstate), true);
+  // Others of this process may ask the server from now on.
+  Tell(std::move(told), true);
+  if (!lost.ok()) return lost;
   return terms;
 }
 

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "coord/deployment/background.h"
 #include "coord/deployment/session.h"
@@ -60,8 +61,9 @@ class LeaseState final : public Beat {
   // the terms of that one. Nullopt when it is lost or released, has less than `least` left, or is
   // no longer what was asked for.
   std::optional<LeaseTerms> HandOver(absl::Duration ttl, absl::Duration least);
-  // Ends this lease here and leaves it on the server, for Adopt. What it has left.
-  std::optional<LeaseTerms> Detach();
+  // Ends this lease here and leaves it on the server, for Adopt. What it has left; IsLost, or
+  // kFailedPrecondition when it was released.
+  absl::StatusOr<LeaseTerms> Detach();
 
   // Marks it lost, for a reason that somebody else has found. The status that says so.
   absl::Status Forget(const std::string& why);
@@ -85,6 +87,7 @@ class LeaseState final : public Beat {
   std::stop_source Lose(const std::string& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Tells them, elsewhere than here: their callbacks are user code. No lock is held.
   void Tell(std::stop_source source, bool lost);
+  absl::Status ReleasedStatus() const;
   absl::Status LostStatus() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::string Title() const;
 

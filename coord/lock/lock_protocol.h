@@ -79,6 +79,8 @@ class LockProtocol {
   // Whether a newcomer may take a free lock past those who wait; it then waits to be told that the
   // lock is free, not to be given it.
   virtual bool barging() const { return false; }
+  // Whether another process can take a lease of it over, by Adopt.
+  virtual bool detachable() const { return false; }
 
   const std::string& name() const { return name_; }
   const Keys& keys() const { return keys_; }
@@ -115,7 +117,7 @@ struct LockView {
 absl::StatusOr<LockView> ReadLockView(const Reply& reply);
 
 // The one who is alone.
-class MutexProtocol final : public LockProtocol {
+class MutexProtocol : public LockProtocol {
  public:
   MutexProtocol(std::string name, Keys keys, bool barging)
       : LockProtocol(std::move(name), std::move(keys)), barging_(barging) {}
@@ -126,6 +128,7 @@ class MutexProtocol final : public LockProtocol {
   Request Release(std::string_view owner, const std::optional<Unused>& unused) const override;
   std::optional<Request> Reserve(std::string_view owner, int count) const override;
   bool barging() const override { return barging_; }
+  bool detachable() const override { return true; }
 
  private:
   const bool barging_;

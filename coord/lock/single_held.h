@@ -29,6 +29,7 @@ class SingleHeld final : public Held {
   std::stop_token StopToken() override { return state_->StopToken(); }
   absl::Status Renew(absl::Duration ttl, const CallOptions& options) override;
   absl::Status Release(const CallOptions& options) override;
+  absl::StatusOr<std::string> Detach() override;
 
  private:
   const std::shared_ptr<Session> session_;

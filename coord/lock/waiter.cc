@@ -146,16 +146,34 @@ void Waiter::Settle(const absl::StatusOr<Reply>& reply, absl::Time sent, bool re
   }
 }
 
-absl::StatusOr<std::optional<Waiter::Granted>> Waiter::Try(const CallLimits& limits) {
+absl::StatusOr<std::optional<Waiter::Granted>> Waiter::Try(const CallLimits& limits,
+                                                           const ReplicaWait& replicas) {
   CallTrace trace;
-  absl::StatusOr<Reply> reply = session_.Execute(lock_->Ask(owner_, ttl_, nullptr), limits, &trace);
+  std::optional<int> acknowledged;
+  absl::StatusOr<Reply> reply = absl::UnknownError("");
+  if (replicas.count == 0) {
+    reply = session_.Execute(lock_->Ask(owner_, ttl_, nullptr), limits, &trace);
+  } else {
+    absl::StatusOr<Node::Acknowledged> both = session_.ExecuteReplicated(
+        lock_->Ask(owner_, ttl_, nullptr), replicas.count, replicas.timeout, limits, &trace);
+    if (both.ok()) {
+      reply = std::move(both->reply);
+      acknowledged = both->replicas;
+    } else {
+      reply = both.status();
+    }
+  }
   MutexLock lock(mutex_);
   if (!reply.ok() && Passing(reply.status())) {
     doubtful_ |= trace.replayed || MayHaveRun(reply.status());
     return Annotate(reply.status(), Title());
   }
   Settle(reply, trace.sent, trace.replayed);
-  if (phase_ == Phase::kGranted) return std::optional<Granted>(Take());
+  if (phase_ == Phase::kGranted) {
+    Granted granted = Take();
+    granted.acknowledged = acknowledged;
+    return std::optional<Granted>(std::move(granted));
+  }
   if (phase_ == Phase::kFailed) return failed_;
   if (!trouble_.ok()) return Annotate(trouble_, Title());
   return std::optional<Granted>();
@@ -230,7 +248,7 @@ Waiter::Granted Waiter::Take() {
   phase_ = Phase::kGone;
   // A question under way may arrive after the release, over the other connection.
   terms_.doubtful |= asking_;
-  return Granted{{lock_, owner_, token_}, terms_};
+  return Granted{{lock_, owner_, token_}, terms_, std::nullopt};
 }
 
 void Waiter::Leave() {
@@ -332,15 +350,72 @@ absl::Status StoppedWaiting(const absl::Status& busy) {
                     StrCat("stopped while waiting: ", FromAbsl(busy.message())));
 }
 
+namespace {
+
+// Makes sure that enough replicas have heard of a grant; gives it back when they have not.
+absl::Status Replicate(Session& session, Waiter::Granted& granted, const ReplicaWait& replicas,
+                       const CallLimits& limits) {
+  if (replicas.count == 0) return absl::OkStatus();
+  const LockProtocol& lock = *granted.identity.lock;
+  const std::string title = StrCat(lock.what(), " ", Quoted(lock.name()));
+  absl::Status failed;
+  if (!granted.acknowledged) {
+    // Another connection wrote the grant. Replicas take everything in order, so who has heard of a
+    // renewal has heard of the grant before it.
+    CallTrace trace;
+    const absl::Duration ttl = granted.terms.ttl;
+    const absl::StatusOr<Node::Acknowledged> renewed = session.ExecuteReplicated(
+        lock.Renew(granted.identity.owner, ttl), replicas.count, replicas.timeout, limits, &trace);
+    if (!renewed.ok()) {
+      failed = Annotate(renewed.status(), title);
+    } else if (renewed->reply.integer() != 1) {
+      failed = MakeStatus(absl::StatusCode::kUnavailable,
+                          StrCat(title, ": the grant was gone before it could be replicated"),
+                          kUnavailable);
+    } else {
+      granted.acknowledged = renewed->replicas;
+      granted.terms.valid_until = ValidUntil(trace.sent, ttl, ttl);
+      granted.terms.renew_at = RenewAt(trace.sent, ttl);
+    }
+  }
+  if (failed.ok() && *granted.acknowledged >= replicas.count) {
+    if (granted.terms.valid_until > session.clock().Now()) return absl::OkStatus();
+    failed = MakeStatus(
+        absl::StatusCode::kUnavailable,
+        StrCat(title, ": the replicas took longer than the lease lasts; raise the ", "ttl"),
+        kUnavailable);
+  }
+  if (failed.ok()) {
+    failed = MakeStatus(absl::StatusCode::kUnavailable,
+                        StrCat(title, ": ", *granted.acknowledged, " of the ", replicas.count,
+                               " replicas asked for acknowledged the lease within ",
+                               ToText(replicas.timeout), "; it was given back"),
+                        kUnavailable);
+  }
+  LeaseState unwanted(session, granted.identity, granted.terms);
+  (void)unwanted.Release(CallLimits{DeadlineAfter(session.options().timeout), {}});
+  return failed;
+}
+
+}  // namespace
+
 absl::StatusOr<Waiter::Granted> WaitForTurn(Session& session,
                                             const std::shared_ptr<const LockProtocol>& lock,
                                             absl::Duration ttl, const CallLimits& limits,
-                                            std::shared_ptr<Waiter>& waiter) {
+                                            std::shared_ptr<Waiter>& waiter,
+                                            const ReplicaWait& replicas) {
   // One question takes no longer than is usual, and even a caller without patience gets an answer.
   const auto one_call = [&] {
     const SteadyTime usual = DeadlineAfter(session.options().timeout);
     return CallLimits{Passed(limits.deadline) ? usual : std::min(usual, limits.deadline),
                       limits.stop};
+  };
+  const auto accept = [&](Waiter::Granted granted) -> absl::StatusOr<Waiter::Granted> {
+    waiter = nullptr;
+    if (absl::Status status = Replicate(session, granted, replicas, one_call()); !status.ok()) {
+      return status;
+    }
+    return granted;
   };
   const auto fail = [&](absl::Status status) {
     std::exchange(waiter, nullptr)->GiveUp();
@@ -350,11 +425,8 @@ absl::StatusOr<Waiter::Granted> WaitForTurn(Session& session,
     waiter = Waiter::Make(session, lock, ttl);
     if (waiter == nullptr) return NoRandomBits();
     if (!session.listening() || IsOver(limits)) {
-      absl::StatusOr<std::optional<Waiter::Granted>> tried = waiter->Try(one_call());
-      if (tried.ok() && *tried) {
-        waiter = nullptr;
-        return **std::move(tried);
-      }
+      absl::StatusOr<std::optional<Waiter::Granted>> tried = waiter->Try(one_call(), replicas);
+      if (tried.ok() && *tried) return accept(**std::move(tried));
       if (IsOver(limits)) {
         return fail(!tried.ok()                    ? tried.status()
                     : limits.stop.stop_requested() ? StoppedWaiting(waiter->Busy())
@@ -375,8 +447,7 @@ absl::StatusOr<Waiter::Granted> WaitForTurn(Session& session,
     return limits.stop.stop_requested() ? StoppedWaiting(busy) : busy;
   }
   if (!awaited->ok()) return fail(awaited->status());
-  waiter = nullptr;
-  return *std::move(awaited);
+  return accept(**std::move(awaited));
 }
 
 absl::StatusOr<std::shared_ptr<LeaseState>> Keep(Session& session, Waiter::Granted granted,
@@ -407,11 +478,17 @@ absl::StatusOr<std::shared_ptr<LeaseState>> AcquireAlone(
 absl::StatusOr<std::shared_ptr<LeaseState>> TryOnce(Session& session,
                                                     std::shared_ptr<const LockProtocol> lock,
                                                     absl::Duration ttl, absl::Duration max_hold,
-                                                    const CallLimits& limits) {
+                                                    const CallLimits& limits,
+                                                    const ReplicaWait& replicas) {
   const std::shared_ptr<Waiter> waiter = Waiter::Make(session, std::move(lock), ttl);
   if (waiter == nullptr) return NoRandomBits();
-  absl::StatusOr<std::optional<Waiter::Granted>> tried = waiter->Try(limits);
-  if (tried.ok() && *tried) return Keep(session, **std::move(tried), max_hold);
+  absl::StatusOr<std::optional<Waiter::Granted>> tried = waiter->Try(limits, replicas);
+  if (tried.ok() && *tried) {
+    if (absl::Status status = Replicate(session, **tried, replicas, limits); !status.ok()) {
+      return status;
+    }
+    return Keep(session, **std::move(tried), max_hold);
+  }
   waiter->GiveUp();
   return tried.ok() ? waiter->Busy() : tried.status();
 }

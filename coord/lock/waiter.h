@@ -24,6 +24,12 @@ namespace coord::internal {
 // waiter is dead.
 inline absl::Duration ClaimOf(absl::Duration ttl) { return std::min(ttl, absl::Seconds(3)); }
 
+// How many replicas must have acknowledged a grant, and within which time; 0: nobody is asked.
+struct ReplicaWait {
+  int count = 0;
+  absl::Duration timeout = {};
+};
+
 // A waiter is in the schedule of the background thread from Enqueue until it is granted, given up
 // or destroyed by whoever holds it.
 class Waiter final : public Beat, public Sleeper, public std::enable_shared_from_this<Waiter> {
@@ -31,6 +37,7 @@ class Waiter final : public Beat, public Sleeper, public std::enable_shared_from
   struct Granted {
     LeaseIdentity identity;
     LeaseTerms terms;
+    std::optional<int> acknowledged = {};  // by so many replicas, where that was asked
   };
 
   // `session` is borrowed and outlives the background thread. Nullptr when the system gives no
@@ -39,7 +46,8 @@ class Waiter final : public Beat, public Sleeper, public std::enable_shared_from
                                       absl::Duration ttl);
 
   // Asks once, without a place in the queue. Nullopt: another holds it, see Busy.
-  absl::StatusOr<std::optional<Granted>> Try(const CallLimits& limits);
+  absl::StatusOr<std::optional<Granted>> Try(const CallLimits& limits,
+                                             const ReplicaWait& replicas = {});
 
   // Asks with a place in the queue. OK: granted, or it stands in the queue, or will as soon as the
   // server can be reached. Otherwise what will not get better by waiting.
@@ -119,7 +127,8 @@ absl::Status StoppedWaiting(const absl::Status& busy);
 absl::StatusOr<Waiter::Granted> WaitForTurn(Session& session,
                                             const std::shared_ptr<const LockProtocol>& lock,
                                             absl::Duration ttl, const CallLimits& limits,
-                                            std::shared_ptr<Waiter>& waiter);
+                                            std::shared_ptr<Waiter>& waiter,
+                                            const ReplicaWait& replicas = {});
 
 // The lease of what was granted, which the background thread renews from now on.
 absl::StatusOr<std::shared_ptr<LeaseState>> Keep(Session& session, Waiter::Granted granted,
@@ -133,7 +142,8 @@ absl::StatusOr<std::shared_ptr<LeaseState>> AcquireAlone(
 absl::StatusOr<std::shared_ptr<LeaseState>> TryOnce(Session& session,
                                                     std::shared_ptr<const LockProtocol> lock,
                                                     absl::Duration ttl, absl::Duration max_hold,
-                                                    const CallLimits& limits);
+                                                    const CallLimits& limits,
+                                                    const ReplicaWait& replicas = {});
 
 }  // namespace coord::internal
 
