@@ -6,6 +6,7 @@
 #include "coord/errors.h"
 #include "coord/internal/status.h"
 #include "coord/internal/strings.h"
+#include "coord/lock/alone.h"
 
 namespace coord::internal {
 namespace {
@@ -236,15 +237,7 @@ absl::StatusOr<std::shared_ptr<LeaseState>> TryOnce(Session& session,
     waiter->GiveUp();
     return tried.ok() ? waiter->Busy() : tried.status();
   }
-  Waiter::Granted& granted = **tried;
-  granted.terms.keep_until = session.clock().Now() + max_hold;
-  auto state = std::make_shared<LeaseState>(session, std::move(granted.identity), granted.terms);
-  if (session.background().Add(state)) return state;
-  (void)state->Release(limits);
-  if (absl::Status status = session.Usable(); !status.ok()) return status;
-  return MakeStatus(absl::StatusCode::kResourceExhausted,
-                    StrCat(lock->what(), " ", Quoted(lock->name()),
-                           ": the system gives no thread to renew the lease"));
+  return Hold(session, **std::move(tried), max_hold, limits);
 }
 
 }  // namespace coord::internal

@@ -56,9 +56,7 @@ absl::Status Waiter::Busy() const {
                       kUnavailable);
   }
   return MakeStatus(absl::StatusCode::kAborted,
-                    StrCat(Title(), " is held by ", Quoted(HolderLabel(holder_)),
-                           ", whose lease has ", ToText(holder_left_), " left unless renewed"),
-                    kBusy);
+                    StrCat(Title(), " ", lock_->Taken(holder_, holder_left_)), kBusy);
 }
 
 Place Waiter::PlaceNow() const { return Place{claim_, session_.channel(), ticket_, alive_}; }

@@ -38,6 +38,8 @@ class Waiter final : public Beat, public Sleeper, public std::enable_shared_from
   static std::shared_ptr<Waiter> Make(Session& session, std::shared_ptr<const LockProtocol> lock,
                                       absl::Duration ttl);
 
+  const std::string& owner() const { return owner_; }
+
   // Asks once, without a place in the queue. Nullopt: another holds it, see Busy.
   absl::StatusOr<std::optional<Granted>> Try(const CallLimits& limits);
 
