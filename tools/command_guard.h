@@ -1,4 +1,4 @@
-// What stands between `coord lock` and its command while that runs.
+// What stands between `coord lock` or `coord semaphore` and its command while that runs.
 #ifndef COORD_TOOLS_COMMAND_GUARD_H_
 #define COORD_TOOLS_COMMAND_GUARD_H_
 
@@ -7,19 +7,20 @@
 #include <chrono>
 #include <optional>
 #include <stop_token>
+#include <string>
 
 #include "absl/time/time.h"
-#include "coord/lease.h"
 #include "tools/signals.h"
 
 namespace coord::tools {
 
-// Waits for the child, passes signals on to it, and ends it when the lease is lost: SIGTERM, and
+// Waits for the child, passes signals on to it, and ends it when what is held is lost: SIGTERM, and
 // SIGKILL after `grace`. One thread.
 class CommandGuard {
  public:
-  // All that is referred to must outlive it.
-  CommandGuard(const CaughtSignals& signals, const Lease& lease, absl::Duration grace, pid_t child);
+  // `signals` must outlive it. `what` is held, for messages: "the lock \"x\"".
+  CommandGuard(const CaughtSignals& signals, const std::stop_token& held, std::string what,
+               absl::Duration grace, pid_t child);
   ~CommandGuard();
   CommandGuard(const CommandGuard&) = delete;
   CommandGuard& operator=(const CommandGuard&) = delete;
@@ -41,10 +42,10 @@ class CommandGuard {
   int PollTimeout() const;
 
   const CaughtSignals& signals_;
-  const Lease& lease_;
+  const std::string what_;
   const absl::Duration grace_;
   const pid_t child_;
-  const int lost_fd_;  // readable from the moment when the lease is lost
+  const int lost_fd_;  // readable from the moment when it is lost
   std::optional<std::stop_callback<Tell>> on_lost_;
   int status_ = 0;
   bool lost_ = false;

@@ -26,6 +26,8 @@ A password on the command line can be seen by others of this machine; $COORD_URL
 Examples:
   coord lock deploy -- ./deploy.sh            one deployment at a time, on all hosts
   coord lock nightly --no-wait -- ./report    exit status 75 when it runs elsewhere already
+  coord semaphore uploads --permits 4 -- ./upload.sh
+  coord latch wait ready --count 5 --wait 10m && coord barrier start --parties 3
   coord counter add visits
   coord limit take user:42 --rate 10/s --burst 20
   coord list push events 'deployed 1.4' --max 100
@@ -36,9 +38,10 @@ Exit status:
   1    an error                                   a mismatch, or nothing there
   2    a bad argument; nothing was sent      76   the lock was lost while the command ran
   69   no server, or it does not answer      126, 127   the command cannot be run, is not there
-lock ends with its command's own status, or 128+n if signal n ended it.)";
+lock and semaphore end with their command's own status, or 128+n if signal n ended it.)";
 
-// Shows the command of `coord lock`, which the parser does not know as a positional.
+// Shows the command of `coord lock` and `coord semaphore`, which the parser does not know as a
+// positional.
 class Formatter : public CLI::Formatter {
  public:
   std::string make_usage(const CLI::App* app, std::string name) const override {
@@ -81,7 +84,8 @@ bool TakesTail(const std::vector<std::string>& words) {
     }
   }
   if (bare.empty()) return false;
-  return bare[0] == "lock" || (bare.size() == 2 && bare[0] == "list" && bare[1] == "push");
+  return bare[0] == "lock" || bare[0] == "semaphore" ||
+         (bare.size() == 2 && bare[0] == "list" && bare[1] == "push");
 }
 
 void CutTail(std::vector<std::string>& words, Program& program) {
@@ -109,13 +113,17 @@ void OpenStandardDescriptors() {
 
 int Run(int argc, char** argv) {
   Program program;
-  CLI::App app("Locks, counters, rate limits, recent lists and compare-and-set over Redis.",
-               "coord");
+  CLI::App app(
+      "Locks, semaphores, counters, rate limits, recent lists and compare-and-set over Redis.",
+      "coord");
   app.formatter(std::make_shared<Formatter>());
   app.require_subcommand(1);
   app.set_version_flag("--version", "coord " COORD_VERSION);
   app.footer(kFooter);
   AddLock(app, program);
+  AddSemaphore(app, program);
+  AddLatch(app, program);
+  AddBarrier(app, program);
   AddCounter(app, program);
   AddLimit(app, program);
   AddList(app, program);

@@ -40,7 +40,7 @@ class Program {
   bool json = false;
 
   // What stood after the first "--", for the subcommands whose words end in somebody else's (lock,
-  // list push). Unset: no "--".
+  // semaphore, list push). Unset: no "--".
   std::optional<std::vector<std::string>> tail;
 
   // Connects with the global options.
@@ -75,6 +75,9 @@ absl::StatusOr<absl::Duration> ParseDuration(std::string_view what, std::string_
 
 // One of these a subcommand, each in a file of its own.
 void AddLock(CLI::App& app, Program& program);
+void AddSemaphore(CLI::App& app, Program& program);
+void AddLatch(CLI::App& app, Program& program);
+void AddBarrier(CLI::App& app, Program& program);
 void AddCounter(CLI::App& app, Program& program);
 void AddLimit(CLI::App& app, Program& program);
 void AddList(CLI::App& app, Program& program);
