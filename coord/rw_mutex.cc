@@ -59,7 +59,8 @@ absl::Status Exchange(const std::shared_ptr<Session>& session, Lease& lease, Lea
   granted.terms.renew_at = internal::RenewAt(sent, left);
   granted.terms.doubtful = !before.ok() || before->doubtful;
   const absl::Time now = session->clock().Now();
-  const absl::Duration hold = before.ok() ? before->keep_until - now : granted.terms.valid_until - now;
+  const absl::Duration hold =
+      before.ok() ? before->keep_until - now : granted.terms.valid_until - now;
   absl::StatusOr<std::shared_ptr<LeaseState>> state =
       internal::Keep(*session, std::move(granted), hold);
   if (!state.ok()) return state.status();

@@ -7,13 +7,13 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 
 #include "coord/internal/strings.h"
 #include "tools/program.h"
 
 namespace coord::tools {
 
-using internal::Quoted;
 using internal::StrCat;
 using std::chrono::steady_clock;
 
@@ -22,15 +22,14 @@ void CommandGuard::Tell::operator()() const noexcept {
   (void)!write(fd, &one, sizeof(one));
 }
 
-CommandGuard::CommandGuard(const CaughtSignals& signals, const Lease& lease, absl::Duration grace,
-                           pid_t child, std::string_view what)
+CommandGuard::CommandGuard(const CaughtSignals& signals, const std::stop_token& held,
+                           std::string what, absl::Duration grace, pid_t child)
     : signals_(signals),
-      lease_(lease),
+      what_(std::move(what)),
       grace_(std::min(grace, absl::Hours(24 * 365))),
       child_(child),
-      what_(what),
       lost_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-  on_lost_.emplace(lease.stop_token(), Tell{lost_fd_});
+  on_lost_.emplace(held, Tell{lost_fd_});
 }
 
 CommandGuard::~CommandGuard() {
@@ -86,7 +85,7 @@ void CommandGuard::Handle(const signalfd_siginfo& info) {
 
 void CommandGuard::EndChild() {
   lost_ = true;
-  Say(StrCat("the ", what_, " ", Quoted(lease_.name()), " is lost; ending the command"));
+  Say(StrCat(what_, " is lost; ending the command"));
   kill(child_, SIGTERM);
   kill(child_, SIGCONT);  // a stopped one could not end
   kill_at_ = steady_clock::now() + absl::ToChronoNanoseconds(grace_);

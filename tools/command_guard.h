@@ -7,21 +7,20 @@
 #include <chrono>
 #include <optional>
 #include <stop_token>
-#include <string_view>
+#include <string>
 
 #include "absl/time/time.h"
-#include "coord/lease.h"
 #include "tools/signals.h"
 
 namespace coord::tools {
 
-// Waits for the child, passes signals on to it, and ends it when the lease is lost: SIGTERM, and
+// Waits for the child, passes signals on to it, and ends it when what is held is lost: SIGTERM, and
 // SIGKILL after `grace`. One thread.
 class CommandGuard {
  public:
-  // All that is referred to must outlive it. `what` the lease is of: for messages.
-  CommandGuard(const CaughtSignals& signals, const Lease& lease, absl::Duration grace, pid_t child,
-               std::string_view what = "lock");
+  // `signals` must outlive it. `what` is held, for messages: "the lock \"x\"".
+  CommandGuard(const CaughtSignals& signals, const std::stop_token& held, std::string what,
+               absl::Duration grace, pid_t child);
   ~CommandGuard();
   CommandGuard(const CommandGuard&) = delete;
   CommandGuard& operator=(const CommandGuard&) = delete;
@@ -45,11 +44,10 @@ class CommandGuard {
   int PollTimeout() const;
 
   const CaughtSignals& signals_;
-  const Lease& lease_;
+  const std::string what_;
   const absl::Duration grace_;
   const pid_t child_;
-  const std::string_view what_;
-  const int lost_fd_;  // readable from the moment when the lease is lost
+  const int lost_fd_;  // readable from the moment when it is lost
   std::optional<std::stop_callback<Tell>> on_lost_;
   int status_ = 0;
   bool lost_ = false;

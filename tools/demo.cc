@@ -17,15 +17,17 @@ namespace coord::tools {
 namespace {
 
 // Everything a scene writes; see README, "Names", for how keys are called.
-constexpr std::array<std::pair<const char*, const char*>, 9> kKeys = {{{"lock", "lease"},
-                                                                       {"lock", "fence"},
-                                                                       {"killed", "lease"},
-                                                                       {"killed", "fence"},
-                                                                       {"limit", "gcra"},
-                                                                       {"events", "list"},
-                                                                       {"events", "seq"},
-                                                                       {"job", "json"},
-                                                                       {"visits", "count"}}};
+constexpr std::array<std::pair<const char*, const char*>, 11> kKeys = {{{"lock", "lease"},
+                                                                        {"lock", "fence"},
+                                                                        {"lock", "queue"},
+                                                                        {"killed", "queue"},
+                                                                        {"killed", "lease"},
+                                                                        {"killed", "fence"},
+                                                                        {"limit", "gcra"},
+                                                                        {"events", "list"},
+                                                                        {"events", "seq"},
+                                                                        {"job", "json"},
+                                                                        {"visits", "count"}}};
 
 void RemoveKeys(const DemoStage& stage) {
   Pipeline pipeline;

@@ -94,13 +94,15 @@ int Elect(const Program& program, const Plan& plan) {
     }
     if (!lead.ok()) return program.Fail(lead.status());
     not_before = internal::DeadlineAfter(kLeastTerm);
-    const GuardedCommand command{.what = "lead of",
+    const GuardedCommand command{.title = StrCat("lead of ", Quoted(plan.name)),
+                                 .lost = lead->lease().stop_token(),
+                                 .release = [&lead] { return lead->Resign(); },
                                  .words = plan.command,
                                  .path = executable.path,
                                  .environment = {{"COORD_ELECTION_NAME", plan.name},
                                                  {"COORD_TERM", StrCat(lead->term().value())}},
                                  .grace = plan.grace};
-    const GuardedEnd end = RunGuarded(command, signals, lead->lease());
+    const GuardedEnd end = RunGuarded(command, signals);
     if (!plan.forever || !end.ran || end.told_by) return end.exit_code;
   }
 }

@@ -39,25 +39,26 @@ int CannotRun(const std::string& command, int fault) {
   return fault == ENOENT ? kExitNotFound : kExitNotExecutable;
 }
 
-GuardedEnd RunGuarded(const GuardedCommand& command, const CaughtSignals& signals, Lease& lease) {
+GuardedEnd RunGuarded(const GuardedCommand& command, const CaughtSignals& signals) {
   // The terminal's keys reach a child that is there, and nobody would pass these on.
   while (const std::optional<signalfd_siginfo> info = signals.Next()) {
     if (!EndsPrograms(*info)) continue;
-    (void)lease.Release();
+    (void)command.release();
     return {.exit_code = EndBySignal(*info)};
   }
   const ChildProcess child =
       StartChild(command.path, command.words, EnvironmentWith(command.environment),
                  [&signals] { signals.RestoreInChild(); });
   if (child.fault != 0) {
-    (void)lease.Release();
+    (void)command.release();
     if (child.forked) return {.exit_code = CannotRun(command.words[0], child.fault)};
     Say(StrCat("cannot start a process: ", std::strerror(child.fault)));
     return {.exit_code = kExitError};
   }
-  CommandGuard guard(signals, lease, command.grace, child.pid, command.what);
+  CommandGuard guard(signals, command.lost, StrCat("the ", command.title), command.grace,
+                     child.pid);
   const int status = guard.Wait();
-  const absl::Status released = lease.Release();
+  const absl::Status released = command.release();
   const auto end = [&guard](int exit_code) {
     return GuardedEnd{.exit_code = exit_code, .ran = true, .told_by = guard.told_by()};
   };
@@ -69,7 +70,8 @@ GuardedEnd RunGuarded(const GuardedCommand& command, const CaughtSignals& signal
     return end(kExitLost);
   }
   if (!released.ok()) {
-    Say(StrCat("the command ran under a lease that could not be given back and stays until ",
+    Say(StrCat("the command has run, but the ", command.title,
+               " could not be given back and stays until ",
                "its ttl is over: ", internal::FromAbsl(released.message())));
   }
   if (!WIFSIGNALED(status)) return end(WEXITSTATUS(status));

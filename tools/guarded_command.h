@@ -1,24 +1,27 @@
-// Running a command while a lease lasts: what the subcommands that do so have in common.
+// Running a command while something is held: what the subcommands that do so have in common.
 #ifndef COORD_TOOLS_GUARDED_COMMAND_H_
 #define COORD_TOOLS_GUARDED_COMMAND_H_
 
 #include <CLI/CLI.hpp>
+#include <functional>
 #include <optional>
+#include <stop_token>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "coord/lease.h"
 #include "tools/program.h"
 #include "tools/signals.h"
 
 namespace coord::tools {
 
 struct GuardedCommand {
-  std::string_view what = "lock";  // what the lease is of, for messages
+  std::string title;     // of what is held, for messages: "lock \"x\""
+  std::stop_token lost;  // stopped when it is
+  std::function<absl::Status()> release;
   std::vector<std::string> words;
   std::string path;  // of the executable
   std::vector<std::pair<std::string, std::string>> environment;
@@ -38,8 +41,8 @@ absl::StatusOr<std::vector<std::string>> CommandOf(const CLI::App& app, const Pr
 // Says why, and returns the exit code.
 int CannotRun(const std::string& command, int fault);
 
-// Runs it as our child until it ends, or the lease is lost; gives the lease back.
-GuardedEnd RunGuarded(const GuardedCommand& command, const CaughtSignals& signals, Lease& lease);
+// Runs it as our child until it ends, or what is held is lost; gives that back.
+GuardedEnd RunGuarded(const GuardedCommand& command, const CaughtSignals& signals);
 
 }  // namespace coord::tools
 

@@ -27,6 +27,8 @@ Examples:
   coord lock deploy -- ./deploy.sh            one deployment at a time, on all hosts
   coord lock nightly --no-wait -- ./report    exit status 75 when it runs elsewhere already
   coord elect scheduler --forever -- ./run    on one host at a time, again and again
+  coord semaphore uploads --permits 4 -- ./upload.sh
+  coord latch wait ready --count 5 --wait 10m && coord barrier start --parties 3
   coord counter add visits
   coord limit take user:42 --rate 10/s --burst 20
   coord list push events 'deployed 1.4' --max 100
@@ -37,7 +39,7 @@ Exit status:
   1    an error                                   a mismatch, or nothing there
   2    a bad argument; nothing was sent      76   the lock was lost while the command ran
   69   no server, or it does not answer      126, 127   the command cannot be run, is not there
-lock and elect end with their command's own status, or 128+n if signal n ended it.)";
+lock, semaphore and elect end with their command's own status, or 128+n if signal n ended it.)";
 
 // Shows the command of `coord lock` and its like, which the parser does not know as a positional.
 class Formatter : public CLI::Formatter {
@@ -84,7 +86,7 @@ bool TakesTail(const std::vector<std::string>& words) {
     }
   }
   if (bare.empty()) return false;
-  return bare[0] == "lock" || bare[0] == "elect" ||
+  return bare[0] == "lock" || bare[0] == "elect" || bare[0] == "semaphore" ||
          (bare.size() == 2 && bare[0] == "list" && bare[1] == "push");
 }
 
@@ -113,8 +115,9 @@ void OpenStandardDescriptors() {
 
 int Run(int argc, char** argv) {
   Program program;
-  CLI::App app("Locks, counters, rate limits, recent lists and compare-and-set over Redis.",
-               "coord");
+  CLI::App app(
+      "Locks, semaphores, counters, rate limits, recent lists and compare-and-set over Redis.",
+      "coord");
   app.formatter(std::make_shared<Formatter>());
   app.require_subcommand(1);
   app.set_version_flag("--version", "coord " COORD_VERSION);
@@ -124,6 +127,9 @@ int Run(int argc, char** argv) {
   AddUnlock(app, program);
   AddQuorum(app, program);
   AddElect(app, program);
+  AddSemaphore(app, program);
+  AddLatch(app, program);
+  AddBarrier(app, program);
   AddCounter(app, program);
   AddLimit(app, program);
   AddList(app, program);

@@ -41,7 +41,7 @@ class Program {
   bool json = false;
 
   // What stood after the first "--", for the subcommands whose words end in somebody else's (lock,
-  // list push). Unset: no "--".
+  // semaphore, list push). Unset: no "--".
   std::optional<std::vector<std::string>> tail;
 
   // Connects with the global options. InvalidArgument for a quorum, which is for locks alone.
@@ -86,6 +86,9 @@ void AddLocks(CLI::App& app, Program& program);
 void AddUnlock(CLI::App& app, Program& program);
 void AddQuorum(CLI::App& app, Program& program);
 void AddElect(CLI::App& app, Program& program);
+void AddSemaphore(CLI::App& app, Program& program);
+void AddLatch(CLI::App& app, Program& program);
+void AddBarrier(CLI::App& app, Program& program);
 void AddCounter(CLI::App& app, Program& program);
 void AddLimit(CLI::App& app, Program& program);
 void AddList(CLI::App& app, Program& program);

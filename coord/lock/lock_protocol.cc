@@ -65,6 +65,11 @@ Request LockProtocol::Withdraw(std::string_view owner, absl::Duration memory) co
 
 std::optional<Request> LockProtocol::Reserve(std::string_view, int) const { return std::nullopt; }
 
+std::string LockProtocol::Taken(std::string_view holder, absl::Duration left) const {
+  return StrCat("is held by ", Quoted(HolderLabel(holder)), ", whose lease has ", ToText(left),
+                " left unless renewed");
+}
+
 Request LockProtocol::Inspect() const {
   const std::string_view keys_of[] = {keys_.lease, keys_.fence, keys_.queue, keys_.readers};
   return Request::Call(kMutexInspect, keys_of, {});

@@ -76,6 +76,8 @@ class LockProtocol {
   Request Inspect() const;
   // `owner` empty: whoever has it.
   Request Evict(std::string_view owner) const;
+  // For the message to one who did not get it: what the answer said is in the way.
+  virtual std::string Taken(std::string_view holder, absl::Duration left) const;
   // Whether a newcomer may take a free lock past those who wait; it then waits to be told that the
   // lock is free, not to be given it.
   virtual bool barging() const { return false; }

@@ -63,9 +63,7 @@ absl::Status Waiter::Busy() const {
                       kUnavailable);
   }
   return MakeStatus(absl::StatusCode::kAborted,
-                    StrCat(Title(), " is held by ", Quoted(HolderLabel(holder_)),
-                           ", whose lease has ", ToText(holder_left_), " left unless renewed"),
-                    kBusy);
+                    StrCat(Title(), " ", lock_->Taken(holder_, holder_left_)), kBusy);
 }
 
 Place Waiter::PlaceNow() const { return Place{claim_, session_.channel(), ticket_, alive_}; }
@@ -345,6 +343,16 @@ bool IsOver(const CallLimits& limits) {
   return limits.stop.stop_requested() || Passed(limits.deadline);
 }
 
+CallLimits OneQuestion(const Session& session, const CallLimits& limits) {
+  const SteadyTime usual = DeadlineAfter(session.options().timeout);
+  return {Passed(limits.deadline) ? usual : std::min(usual, limits.deadline), limits.stop};
+}
+
+absl::Status WaitEnded(const Waiter& waiter, const CallLimits& limits) {
+  absl::Status busy = waiter.Busy();
+  return limits.stop.stop_requested() ? StoppedWaiting(busy) : busy;
+}
+
 absl::Status StoppedWaiting(const absl::Status& busy) {
   return MakeStatus(absl::StatusCode::kCancelled,
                     StrCat("stopped while waiting: ", FromAbsl(busy.message())));
@@ -404,12 +412,7 @@ absl::StatusOr<Waiter::Granted> WaitForTurn(Session& session,
                                             absl::Duration ttl, const CallLimits& limits,
                                             std::shared_ptr<Waiter>& waiter,
                                             const ReplicaWait& replicas) {
-  // One question takes no longer than is usual, and even a caller without patience gets an answer.
-  const auto one_call = [&] {
-    const SteadyTime usual = DeadlineAfter(session.options().timeout);
-    return CallLimits{Passed(limits.deadline) ? usual : std::min(usual, limits.deadline),
-                      limits.stop};
-  };
+  const auto one_call = [&] { return OneQuestion(session, limits); };
   const auto accept = [&](Waiter::Granted granted) -> absl::StatusOr<Waiter::Granted> {
     waiter = nullptr;
     if (absl::Status status = Replicate(session, granted, replicas, one_call()); !status.ok()) {
@@ -428,9 +431,7 @@ absl::StatusOr<Waiter::Granted> WaitForTurn(Session& session,
       absl::StatusOr<std::optional<Waiter::Granted>> tried = waiter->Try(one_call(), replicas);
       if (tried.ok() && *tried) return accept(**std::move(tried));
       if (IsOver(limits)) {
-        return fail(!tried.ok()                    ? tried.status()
-                    : limits.stop.stop_requested() ? StoppedWaiting(waiter->Busy())
-                                                   : waiter->Busy());
+        return fail(tried.ok() ? WaitEnded(*waiter, limits) : tried.status());
       }
       if (!tried.ok() && !Passing(tried.status())) return fail(tried.status());
       // Messages first, and then a place: a grant must find somebody who listens.
@@ -442,10 +443,7 @@ absl::StatusOr<Waiter::Granted> WaitForTurn(Session& session,
     if (absl::Status failed = waiter->Enqueue(one_call()); !failed.ok()) return fail(failed);
   }
   std::optional<absl::StatusOr<Waiter::Granted>> awaited = waiter->Await(limits);
-  if (!awaited) {
-    absl::Status busy = waiter->Busy();
-    return limits.stop.stop_requested() ? StoppedWaiting(busy) : busy;
-  }
+  if (!awaited) return WaitEnded(*waiter, limits);
   if (!awaited->ok()) return fail(awaited->status());
   return accept(**std::move(awaited));
 }
@@ -465,12 +463,19 @@ absl::StatusOr<std::shared_ptr<LeaseState>> Keep(Session& session, Waiter::Grant
                            ": the system gives no thread to renew the lease"));
 }
 
-absl::StatusOr<std::shared_ptr<LeaseState>> AcquireAlone(
-    Session& session, const std::shared_ptr<const LockProtocol>& lock, absl::Duration ttl,
-    absl::Duration max_hold, const CallLimits& limits) {
+absl::StatusOr<Waiter::Granted> WaitAlone(Session& session,
+                                          const std::shared_ptr<const LockProtocol>& lock,
+                                          absl::Duration ttl, const CallLimits& limits) {
   std::shared_ptr<Waiter> waiter;
   absl::StatusOr<Waiter::Granted> granted = WaitForTurn(session, lock, ttl, limits, waiter);
   if (waiter != nullptr) waiter->GiveUp();
+  return granted;
+}
+
+absl::StatusOr<std::shared_ptr<LeaseState>> AcquireAlone(
+    Session& session, const std::shared_ptr<const LockProtocol>& lock, absl::Duration ttl,
+    absl::Duration max_hold, const CallLimits& limits) {
+  absl::StatusOr<Waiter::Granted> granted = WaitAlone(session, lock, ttl, limits);
   if (!granted.ok()) return granted.status();
   return Keep(session, *std::move(granted), max_hold);
 }

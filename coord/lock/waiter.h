@@ -45,6 +45,8 @@ class Waiter final : public Beat, public Sleeper, public std::enable_shared_from
   static std::shared_ptr<Waiter> Make(Session& session, std::shared_ptr<const LockProtocol> lock,
                                       absl::Duration ttl);
 
+  const std::string& owner() const { return owner_; }
+
   // Asks once, without a place in the queue. Nullopt: another holds it, see Busy.
   absl::StatusOr<std::optional<Granted>> Try(const CallLimits& limits,
                                              const ReplicaWait& replicas = {});
@@ -120,6 +122,11 @@ class Waiter final : public Beat, public Sleeper, public std::enable_shared_from
 bool IsOver(const CallLimits& limits);
 // kCancelled, with what a waiter was told last.
 absl::Status StoppedWaiting(const absl::Status& busy);
+// A wait that its limits ended: kAborted (IsBusy) or kCancelled, or why nothing was heard.
+absl::Status WaitEnded(const Waiter& waiter, const CallLimits& limits);
+// How long one question may take: no longer than is usual, and even a caller without patience gets
+// one round trip.
+CallLimits OneQuestion(const Session& session, const CallLimits& limits);
 
 // Asks the server, and waits within the limits. `waiter` null: a new one, which is left there when
 // the limits ended the wait and it goes on standing in the queue; the caller keeps it for another
@@ -134,6 +141,12 @@ absl::StatusOr<Waiter::Granted> WaitForTurn(Session& session,
 absl::StatusOr<std::shared_ptr<LeaseState>> Keep(Session& session, Waiter::Granted granted,
                                                  absl::Duration max_hold,
                                                  std::shared_ptr<LossListener> listener = nullptr);
+
+// WaitForTurn for one who leaves nothing to others: when the limits end the wait, the place is
+// given up.
+absl::StatusOr<Waiter::Granted> WaitAlone(Session& session,
+                                          const std::shared_ptr<const LockProtocol>& lock,
+                                          absl::Duration ttl, const CallLimits& limits);
 
 // For locks that several may hold, each for himself: waits, or asks once.
 absl::StatusOr<std::shared_ptr<LeaseState>> AcquireAlone(

@@ -346,6 +346,96 @@ TEST_F(CliTest, CommandsThatCannotRunAre126And127AndTakeNoLock) {
   EXPECT_EQ(Run({"lock", "x", "--", script}).out, "ran\n");
 }
 
+TEST_F(CliTest, SemaphoreRunsSoManyCommandsAtATimeAndHandsOnNameAndId) {
+  Process holder = Start({"semaphore", "x y", "--permits", "3", "--count", "2", "--", "sh", "-c",
+                          "echo $COORD_SEMAPHORE_NAME $COORD_PERMIT_ID; exec sleep 60"});
+  ASSERT_TRUE(HasStarted(holder));
+  EXPECT_THAT(holder.out(), ::testing::MatchesRegex("x y [0-9a-f]+@[^ ]+\n"));
+  const Words use = {"semaphore", "x y", "--permits", "3", "--no-wait"};
+  const auto with = [&](Words more) {
+    Words words = use;
+    words.insert(words.end(), more.begin(), more.end());
+    return Run(words);
+  };
+  EXPECT_EQ(with({"--", "echo", "ran"}).out, "ran\n");
+  EXPECT_EQ(with({"sh", "-c", "exit 7"}).exit_code, 7);
+  const ProcessResult busy = with({"--count", "2", "--", "echo", "ran"});
+  EXPECT_EQ(busy.exit_code, 75);
+  EXPECT_EQ(busy.out, "");
+  EXPECT_THAT(busy.err, HasSubstr("2 of 3 permits"));
+  EXPECT_EQ(Run({"semaphore", "x y", "--permits", "4", "--", "true"}).exit_code, 1);
+  Process waiter = Start({"semaphore", "x y", "--permits", "3", "--count", "3", "echo", "ran"});
+  ASSERT_TRUE(Eventually([&] {
+    return redis_.Integer({"LLEN", "coord:{x y}:permits-queue"}) == 1;
+  }));
+  holder.Signal(SIGTERM);
+  EXPECT_EQ(holder.Wait().exit_code, 128 + SIGTERM);
+  EXPECT_EQ(waiter.Wait().out, "ran\n");
+  EXPECT_EQ(redis_.Integer({"EXISTS", "coord:{x y}:permits", "coord:{x y}:permits-queue"}), 0);
+}
+
+TEST_F(CliTest, LostPermitsEndTheCommandWith76AndASignalEndsTheWaiting) {
+  Process holder =
+      Start({"semaphore", "x", "--permits", "1", "--ttl", "600ms", "--", "sh", "-c",
+             "trap 'echo told; exit 3' TERM; echo ready; while :; do sleep 0.01; done"});
+  ASSERT_TRUE(HasStarted(holder));
+  Process waiter = Start({"semaphore", "x", "--permits", "1", "--", "echo", "ran"});
+  ASSERT_TRUE(Eventually([&] { return redis_.Integer({"LLEN", "coord:{x}:permits-queue"}) == 1; }));
+  waiter.Signal(SIGTERM);
+  EXPECT_EQ(waiter.Wait().exit_code, 128 + SIGTERM);
+  EXPECT_EQ(redis_.Integer({"LLEN", "coord:{x}:permits-queue"}), 0);
+  redis_.Command({"FLUSHALL"});
+  const ProcessResult result = holder.Wait();
+  EXPECT_EQ(result.exit_code, 76);
+  EXPECT_EQ(result.out, "ready\ntold\n");
+  EXPECT_THAT(result.err, HasSubstr("semaphore \"x\" is lost"));
+}
+
+TEST_F(CliTest, LatchCountsDownAndLetsThoseWhoWaitGo) {
+  EXPECT_EQ(Run({"latch", "get", "l", "--count", "3"}).out, "3\n");
+  EXPECT_EQ(Run({"latch", "down", "l", "--count", "3"}).out, "2\n");
+  const ProcessResult early = Run({"latch", "wait", "l", "--count", "3", "--wait", "100ms"});
+  EXPECT_EQ(early.exit_code, 75);
+  EXPECT_THAT(early.err, HasSubstr("2 of 3 are left"));
+  EXPECT_EQ(RunJson({"latch", "wait", "l", "--count", "3", "--wait", "0s"}),
+            Json({{"open", false}}));
+  EXPECT_EQ(Run({"latch", "down", "l", "--count", "4"}).exit_code, 1);
+  Process waiter = Start({"latch", "wait", "l", "--count", "3", "--json"});
+  ASSERT_TRUE(Eventually([&] {
+    return redis_.Integer({"ZCARD", "coord:{l}:latch-waiters"}) == 1;
+  }));
+  EXPECT_EQ(RunJson({"latch", "down", "l", "--count", "3", "--by", "2"}),
+            Json({{"left", 0}, {"open", true}}));
+  const ProcessResult open = waiter.Wait();
+  EXPECT_EQ(open.exit_code, 0);
+  EXPECT_EQ(open.out, "{\"open\":true}\n");
+  EXPECT_EQ(Run({"latch", "wait", "l", "--count", "3"}).exit_code, 0);
+}
+
+TEST_F(CliTest, BarrierLetsAllGoTogether) {
+  const Words come = {"barrier", "b", "--parties", "2"};
+  for (int generation = 1; generation <= 2; ++generation) {
+    Process first = Start(come);
+    ASSERT_TRUE(Eventually([&] {
+      return redis_.Integer({"ZCARD", "coord:{b}:barrier-order"}) == 1;
+    }));
+    EXPECT_EQ(RunJson(come), Json({{"generation", generation}, {"index", 0}}));
+    const ProcessResult result = first.Wait();
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_EQ(result.out, "generation=" + std::to_string(generation) + " index=1\n");
+  }
+  const ProcessResult alone = Run({"barrier", "b", "--parties", "2", "--wait", "100ms"});
+  EXPECT_EQ(alone.exit_code, 75);
+  EXPECT_THAT(alone.err, HasSubstr("1 of 2 parties"));
+  Process stopped = Start(come);
+  ASSERT_TRUE(Eventually([&] {
+    return redis_.Integer({"ZCARD", "coord:{b}:barrier-order"}) == 1;
+  }));
+  stopped.Signal(SIGINT);
+  EXPECT_EQ(stopped.Wait().exit_code, 128 + SIGINT);
+  EXPECT_EQ(redis_.Integer({"ZCARD", "coord:{b}:barrier-order"}), 0);
+}
+
 TEST_F(CliTest, BadArgumentsAre2AndNameWhatIsWrong) {
   struct Case {
     Words words;
@@ -400,6 +490,19 @@ TEST_F(CliTest, BadArgumentsAre2AndNameWhatIsWrong) {
       {{"lock", "n", "--ttl", "25h", "--", "true"}, "ttl"},
       {{"lock", "n", "--wait", "1", "--", "true"}, "--wait"},
       {{"lock", "n", "--wait", "1s", "--no-wait", "--", "true"}, "--no-wait"},
+      {{"semaphore", "n", "--", "true"}, "--permits"},
+      {{"semaphore", "n", "--permits", "0", "--", "true"}, "--permits is 0"},
+      {{"semaphore", "n", "--permits", "1000001", "--", "true"}, "permits is 1000001"},
+      {{"semaphore", "n", "--permits", "2", "--count", "3", "--", "true"}, "--count is 3"},
+      {{"semaphore", "n", "--permits", "2"}, "coord semaphore NAME -- COMMAND"},
+      {{"latch", "n"}, "subcommand"},
+      {{"latch", "down", "n"}, "--count"},
+      {{"latch", "down", "n", "--count", "1", "--by", "0"}, "--by is 0"},
+      {{"latch", "wait", "n", "--count", "1", "--ttl", "1s"}, "10s"},
+      {{"latch", "wait", "n", "--count", "x"}, "--count"},
+      {{"barrier", "n"}, "--parties"},
+      {{"barrier", "n", "--parties", "99999999999"}, "10000"},
+      {{"barrier", "n", "--parties", "2", "--wait", "5"}, "--wait"},
       {{"--timeout", "0s", "counter", "get", "n"}, "timeout"},
       {{"--prefix", "{", "counter", "get", "n"}, "prefix"},
       {{"--url", "nonsense", "counter", "get", "n"}, "URL"},

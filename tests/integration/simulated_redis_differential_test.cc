@@ -460,6 +460,8 @@ class Steps {
 
   bool RunScript(Twins& twins) {
     const internal::ScriptText& script = *random_.Pick(internal::AllScripts());
+    // These two ask who the server is and how it is set up, which the simulation has no answer to.
+    if (script.name == "quorum_birth" || script.name == "quorum_declare") return true;
     const auto known = Calls().find(script.name);
     // A script that has no line below is called with anything, which at least runs it.
     if (known == Calls().end() || random_.OneIn(20)) return RunWithAnything(twins, script);
