@@ -95,7 +95,7 @@ BENCHMARK_CAPTURE(ParseHiredis, items, ItemsReply())->Name("Parse100Items/hiredi
 BENCHMARK_CAPTURE(ParseCoord, bulk, BulkReply(1 << 20))->Name("Parse1MB/coord");
 BENCHMARK_CAPTURE(ParseHiredis, bulk, BulkReply(1 << 20))->Name("Parse1MB/hiredis");
 
-// An acquire: EVALSHA, SHA1, number of keys, two keys, owner, time to live.
+// A renewal: EVALSHA, SHA1, number of keys, two keys, owner, time to live.
 constexpr std::string_view kLease = "coord:{deploy}:lease";
 constexpr std::string_view kFence = "coord:{deploy}:fence";
 constexpr std::string_view kOwner = "0123456789abcdef0123456789abcdef@host:12345";
@@ -103,16 +103,16 @@ constexpr std::string_view kOwner = "0123456789abcdef0123456789abcdef@host:12345
 void EncodeCoord(benchmark::State& state) {
   for (auto _ : state) {
     const internal::Request request =
-        internal::Bind(internal::kMutexAcquire, {kLease, kFence}, {kOwner, "10000"});
+        internal::Bind(internal::kMutexRenew, {kLease, kFence}, {kOwner, "10000"});
     benchmark::DoNotOptimize(request.bytes().data());
   }
   state.SetItemsProcessed(state.iterations());
 }
-BENCHMARK(EncodeCoord)->Name("EncodeAcquire/coord");
+BENCHMARK(EncodeCoord)->Name("EncodeRenew/coord");
 
 void EncodeHiredis(benchmark::State& state) {
   const std::array<std::string_view, 7> args = {
-      "EVALSHA", internal::kMutexAcquire.sha1, "2", kLease, kFence, kOwner, "10000"};
+      "EVALSHA", internal::kMutexRenew.sha1, "2", kLease, kFence, kOwner, "10000"};
   std::array<const char*, args.size()> text;
   std::array<std::size_t, args.size()> size;
   for (std::size_t i = 0; i < args.size(); ++i) {
@@ -130,7 +130,7 @@ void EncodeHiredis(benchmark::State& state) {
   }
   state.SetItemsProcessed(state.iterations());
 }
-BENCHMARK(EncodeHiredis)->Name("EncodeAcquire/hiredis");
+BENCHMARK(EncodeHiredis)->Name("EncodeRenew/hiredis");
 
 }  // namespace
 }  // namespace coord::bench

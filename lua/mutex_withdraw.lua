@@ -13,6 +13,7 @@ local lease, fence, queue, readers, owner, memory = KEYS[1], KEYS[2], KEYS[3], K
 local call = redis.call
 local now = call('TIME')
 -- include lock_queue
+-- include lock_memory
 
 -- What must be done comes first, whatever else fails. And a full server lets a script write whose first write frees something: the
 -- LREM, which removes nothing, is one.
@@ -20,18 +21,7 @@ local value = call('GET', lease)
 local held = value == owner or value == '~' .. owner or value == '~~' .. owner
 if held then call('DEL', lease) end
 call('LREM', queue, 1, '')
-for _, entry in ipairs(call('LRANGE', queue, 0, -1)) do
-  if string.find(entry, ' ' .. owner .. ' ', 1, true) then call('LREM', queue, 1, entry) end
-end
-if memory ~= '0' then
-  local record = call('GET', fence) or '0000000000000000'
-  local kept = ''
-  for line, forgotten, who in string.gmatch(record, '(\n(%d+) ([^\n]*))') do
-    if tonumber(forgotten) > ms and who ~= owner then kept = kept .. line end
-  end
-  record = '~' .. string.match(record, '%d+') .. kept .. string.format('\n%.0f %s', ms + memory, owner)
-  call('SET', fence, record, 'PX', keep)
-end
+dismiss({owner}, memory)
 if held then
   pass_on(value == '~~' .. owner, '~')
   return 1

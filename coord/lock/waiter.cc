@@ -123,9 +123,10 @@ void Waiter::Settle(const absl::StatusOr<Reply>& reply, absl::Time sent, bool re
       return;
     }
     case LockAnswer::Kind::kWithdrawn:
-      return Fail(MakeStatus(absl::StatusCode::kUnavailable,
-                             StrCat(Title(), ": the server has been told that this one gave up"),
-                             kUnavailable));
+      return Fail(MakeStatus(
+          absl::StatusCode::kUnavailable,
+          StrCat(Title(), ": this attempt was withdrawn, or forced out by an operator; try again"),
+          kUnavailable));
     case LockAnswer::Kind::kHeld:
       break;
   }

@@ -111,6 +111,7 @@ const std::unordered_map<std::string_view, SimulatedStore::Handler>& SimulatedSt
   static const auto* const handlers = [] {
     static constexpr Handler kAll[] = {
         {"get", 2, &S::Get},
+        {"mget", -2, &S::MGet},
         {"set", -3, &S::Set},
         {"del", -2, &S::Del},
         {"unlink", -2, &S::Del},
@@ -357,10 +358,13 @@ Reply SimulatedStore::FlushAll(Args a) {
 }
 
 Reply SimulatedStore::Info(Args a) {
-  if (a.size() != 2 || Lower(a[1]) != "server") {
-    NotSimulated("INFO of another section than server");
-  }
-  return Bulk(StrCat("# Server\r\nredis_version:7.0.15\r\nrun_id:", run_id_, "\r\n"));
+  const std::string server =
+      StrCat("# Server\r\nredis_version:7.0.15\r\nrun_id:", run_id_, "\r\n");
+  if (a.size() == 2 && Lower(a[1]) == "server") return Bulk(server);
+  if (a.size() != 1) NotSimulated("INFO of another section than server");
+  // Of all sections no more than what the scripts look for.
+  return Bulk(StrCat(server, "\r\n# Memory\r\nmaxmemory_policy:noeviction\r\n",
+                     "\r\n# Cluster\r\ncluster_enabled:0\r\n"));
 }
 
 Reply SimulatedStore::DbSize(Args) { return Count(keys_.size()); }
@@ -425,6 +429,15 @@ Reply SimulatedStore::Get(Args a) {
   const Found<String> found = Find<String>(a[1]);
   if (found.wrong_type) return WrongType();
   return found.value == nullptr ? Reply() : Bulk(*found.value);
+}
+
+Reply SimulatedStore::MGet(Args a) {
+  std::vector<Reply> values;
+  for (const std::string& key : a.subspan(1)) {
+    const Found<String> found = Find<String>(key);
+    values.push_back(found.value == nullptr ? Reply() : Bulk(*found.value));
+  }
+  return Array(std::move(values));
 }
 
 Reply SimulatedStore::Set(Args a) {

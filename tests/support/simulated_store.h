@@ -140,6 +140,7 @@ class SimulatedStore {
   std::optional<Reply> ExpiryOf(const StringOptions& options, std::string_view command,
                                 std::optional<std::int64_t>& at_ms) const;
   Reply Get(Args a);
+  Reply MGet(Args a);
   Reply Set(Args a);
   Reply GetDel(Args a);
   Reply GetEx(Args a);
