@@ -200,7 +200,7 @@ void Voting::Run(const CallLimits& limits) {
       bounded.deadline = std::min(limits.deadline, DeadlineAfter(patience));
     }
   }
-  core_->Seen(round_.highest_seen());
+  core_->Learn(round_);
   if (round_.verdict() != QuorumRound::Verdict::kLost) return;
   const auto took = absl::FromChrono(std::chrono::steady_clock::now() - began);
   bounded.deadline = std::min(bounded.deadline, DeadlineAfter(2 * took + kGrace));
@@ -241,7 +241,6 @@ std::shared_ptr<QuorumLease> Voting::MakeLease() {
 absl::StatusOr<Lease> Voting::Conclude(const CallLimits& limits) {
   const bool won = !stopped_ && round_.verdict() == QuorumRound::Verdict::kWon;
   if (won) {
-    core_->Seen(round_.ballot());
     if (round_.valid_until() > core_->clock().Now()) {
       std::shared_ptr<QuorumLease> lease = MakeLease();
       if (lease->Start()) {

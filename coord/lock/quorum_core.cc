@@ -238,9 +238,9 @@ void QuorumCore::Close() {
   for (const auto& member : members_) member->session()->Close();
 }
 
-void QuorumCore::Seen(Ballot ballot) {
+void QuorumCore::Learn(const QuorumRound& round) {
   Ballot before = highest_.load(std::memory_order_relaxed);
-  while (before < ballot && !highest_.compare_exchange_weak(before, ballot)) {
+  while (!highest_.compare_exchange_weak(before, round.Remembered(before))) {
   }
 }
 

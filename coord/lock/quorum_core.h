@@ -18,6 +18,7 @@
 #include "coord/internal/jitter.h"
 #include "coord/internal/sync.h"
 #include "coord/internal/worker.h"
+#include "coord/lock/quorum_round.h"
 #include "coord/lock/quorum_vote.h"
 #include "coord/quorum.h"
 #include "coord/wire/wait_any.h"
@@ -105,7 +106,8 @@ class QuorumCore {
 
   absl::Time calendar() const { return options_.calendar(); }
   Ballot NextBallot() const { return ProposeBallot(calendar(), highest_.load()); }
-  void Seen(Ballot ballot);
+  // After a round, for the next.
+  void Learn(const QuorumRound& round);
 
   // How long one server is waited for when the lease is `ttl` long.
   absl::Duration Patience(absl::Duration ttl) const {

@@ -1,6 +1,8 @@
 #include "coord/lock/quorum_round.h"
 
 #include <algorithm>
+#include <utility>
+#include <vector>
 
 #include "coord/internal/owner_id.h"
 #include "coord/internal/status.h"
@@ -15,6 +17,12 @@ bool IsLastingCode(absl::StatusCode code) {
          code == absl::StatusCode::kPermissionDenied ||
          code == absl::StatusCode::kInvalidArgument ||
          code == absl::StatusCode::kFailedPrecondition;
+}
+
+// The lowest for which a majority is not above it.
+Ballot Lowest(std::vector<Ballot> seen, std::size_t majority) {
+  std::sort(seen.begin(), seen.end());
+  return seen[majority - 1];
 }
 
 }  // namespace
@@ -53,7 +61,7 @@ void QuorumRound::Answered(std::size_t server, Ballot asked, absl::Time sent,
   Seat& seat = seats_[server];
   if (answer.kind == VoteAnswer::Kind::kGranted || answer.kind == VoteAnswer::Kind::kHeld ||
       answer.kind == VoteAnswer::Kind::kLow) {
-    highest_seen_ = std::max(highest_seen_, answer.ballot);
+    seat.seen = std::max(seat.seen, answer.ballot);
   }
   seat.answer = answer;
   // An answer to an earlier ballot says nothing of the later one, but that a grant stays one.
@@ -75,6 +83,7 @@ void QuorumRound::Answered(std::size_t server, Ballot asked, absl::Time sent,
       break;
     case VoteAnswer::Kind::kAhead:
       seat.stand = Stand::kAhead;
+      seat.own_clock = asked <= ProposeBallot(calendar, 0);
       if (votes_[server].ballot != 0) return;
       break;
     case VoteAnswer::Kind::kQuarantined:
@@ -132,19 +141,35 @@ void QuorumRound::Failed(std::size_t server, absl::Status why, bool may_hold, ab
   MaybeRaise(calendar);
 }
 
+Ballot QuorumRound::Remembered(Ballot before) const {
+  std::vector<Ballot> seen;
+  for (const Seat& seat : seats_) {
+    if (seat.stand == Stand::kAhead && !seat.own_clock) return 0;
+    if (seat.seen != 0) seen.push_back(seat.seen);
+  }
+  const std::size_t majority = MajorityOf(seats_.size());
+  return seen.size() < majority ? before : std::max(before, Lowest(std::move(seen), majority));
+}
+
 // Once the present ballot can win no more, and a higher one could.
 void QuorumRound::MaybeRaise(absl::Time calendar) {
   std::size_t now = 0;
   std::size_t higher = 0;
+  std::vector<Ballot> seen;
   for (std::size_t i = 0; i < seats_.size(); ++i) {
     const Seat& seat = seats_[i];
     const bool open = seat.stand == Stand::kAsked || seat.stand == Stand::kGranted;
     if (open && (seat.stand != Stand::kGranted || votes_[i].ballot == ballot_)) ++now;
-    if (open || seat.stand == Stand::kLow) ++higher;
+    if (!open && seat.stand != Stand::kLow) continue;
+    ++higher;
+    if (seat.seen != 0) seen.push_back(seat.seen);
   }
   const std::size_t majority = MajorityOf(seats_.size());
   if (now >= majority || higher < majority || raises_ >= kMostRaises) return;
-  const Ballot raised = ProposeBallot(calendar, std::max(highest_seen_, ballot_));
+  if (seen.empty()) return;
+  // Those who have not answered may have seen as much as any.
+  const std::size_t enough = std::min(majority, seen.size());
+  const Ballot raised = ProposeBallot(calendar, std::max(Lowest(std::move(seen), enough), ballot_));
   if (raised == 0) return;
   ++raises_;
   ballot_ = raised;
@@ -196,8 +221,9 @@ absl::Duration QuorumRound::holder_left() const {
 
 bool QuorumRound::lasting() const {
   const std::size_t majority = MajorityOf(seats_.size());
-  std::size_t lasting = Count(Stand::kAhead) + Count(Stand::kSettings);
+  std::size_t lasting = Count(Stand::kSettings);
   for (const Seat& seat : seats_) {
+    if (seat.stand == Stand::kAhead && seat.own_clock) ++lasting;
     if (seat.stand == Stand::kFailed && IsLastingCode(seat.failed.code())) ++lasting;
   }
   return ballot_ == 0 || seats_.size() - lasting < majority;
@@ -217,7 +243,7 @@ std::string QuorumRound::Describe(const Seat& seat) const {
     case Stand::kAhead: {
       const auto ahead =
           static_cast<std::int64_t>(seat.asked) - static_cast<std::int64_t>(seat.answer.ballot);
-      return StrCat("our clock is ",
+      return StrCat(seat.own_clock ? "our clock is " : "some client's clock is ",
                     ToText(absl::Floor(absl::Microseconds(ahead), absl::Milliseconds(100))),
                     " ahead of its own");
     }

@@ -31,7 +31,11 @@ class QuorumRound {
   QuorumRound(std::size_t servers, absl::Duration ttl, Ballot ballot);
 
   Ballot ballot() const { return ballot_; }
-  Ballot highest_seen() const { return highest_seen_; }
+  // What the next round should propose more than, if that much was known before. It is what a
+  // majority has granted, not the highest of all: a client whose clock is far ahead may have given
+  // that to a minority, and whoever went along with it would be refused by the rest. It is nothing
+  // when that happened all the same.
+  Ballot Remembered(Ballot before) const;
   std::size_t servers() const { return seats_.size(); }
 
   enum class Step { kNothing, kAcquire, kBirth };
@@ -89,7 +93,9 @@ class QuorumRound {
   };
   struct Seat {
     Stand stand = Stand::kAsked;
-    Ballot asked = 0;  // the latest ballot it was asked for
+    Ballot asked = 0;        // the latest ballot it was asked for
+    Ballot seen = 0;         // the highest that it is known to have granted
+    bool own_clock = false;  // a refusal as too far ahead is the fault of the proposer's clock
     bool may_hold = false;
     bool born = false;  // the birth script was sent in this round
     VoteAnswer answer;  // the latest
@@ -104,7 +110,6 @@ class QuorumRound {
   std::vector<Seat> seats_;
   std::vector<Vote> votes_;
   Ballot ballot_;
-  Ballot highest_seen_ = 0;
   int raises_ = 0;
 };
 

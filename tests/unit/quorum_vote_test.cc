@@ -163,14 +163,14 @@ TEST(QuorumRoundTest, ServersThatFailAreCountedOut) {
   EXPECT_THAT(Lost(round), HasSubstr("a: refused; b: no answer"));
 }
 
-TEST(QuorumRoundTest, RaisesTheBallotWhenAMajorityHasSeenAHigherOne) {
+TEST(QuorumRoundTest, RaisesTheBallotNoFurtherThanAMajorityNeeds) {
   QuorumRound round = Asked();
   const Ballot seen = kBallot + 50;
   round.Answered(0, kBallot, kStart, Says(Kind::kGranted), kCalendar);
-  round.Answered(1, kBallot, kStart, Says(Kind::kLow, seen), kCalendar);
+  round.Answered(1, kBallot, kStart, Says(Kind::kLow, seen + 1000), kCalendar);
   round.Answered(2, kBallot, kStart, Says(Kind::kLow, seen - 10), kCalendar);
   EXPECT_EQ(round.ballot(), kBallot);  // three could still grant it
-  round.Answered(3, kBallot, kStart, Says(Kind::kLow, seen - 20), kCalendar);
+  round.Answered(3, kBallot, kStart, Says(Kind::kLow, seen), kCalendar);
   EXPECT_EQ(round.ballot(), seen + 1);
   EXPECT_EQ(round.verdict(), Verdict::kOpen);
   // All are asked anew, also the one that granted the lower one.
@@ -180,10 +180,37 @@ TEST(QuorumRoundTest, RaisesTheBallotWhenAMajorityHasSeenAHigherOne) {
   }
   round.Answered(4, kBallot, kStart, Says(Kind::kGranted), kCalendar);  // late, for the old one
   round.Answered(0, seen + 1, kStart, Says(Kind::kGranted, seen + 1), kCalendar);
-  round.Answered(1, seen + 1, kStart, Says(Kind::kGranted, seen + 1), kCalendar);
+  round.Answered(2, seen + 1, kStart, Says(Kind::kGranted, seen + 1), kCalendar);
   EXPECT_EQ(round.verdict(), Verdict::kOpen);
   round.Answered(4, seen + 1, kStart, Says(Kind::kGranted, seen + 1), kCalendar);
   EXPECT_EQ(round.verdict(), Verdict::kWon);
+  EXPECT_EQ(round.Remembered(0), seen + 1);
+}
+
+TEST(QuorumRoundTest, RemembersNothingThatOnlyAMinorityHasSeen) {
+  QuorumRound round = Asked();
+  for (std::size_t i = 0; i < 2; ++i) {
+    round.Answered(i, kBallot, kStart, Says(Kind::kLow, kBallot + 9'000'000), kCalendar);
+  }
+  EXPECT_EQ(round.Remembered(7), 7u);  // of too few to say
+  for (std::size_t i = 2; i < 5; ++i) {
+    round.Answered(i, kBallot, kStart, Says(Kind::kGranted), kCalendar);
+  }
+  EXPECT_EQ(round.Remembered(7), kBallot);
+}
+
+// Somebody's clock was ahead, and this one had gone along with it.
+TEST(QuorumRoundTest, ABallotOfAnothersClockIsForgottenWhenItIsTooFarAhead) {
+  const Ballot poisoned = kBallot + 20'000'000;
+  QuorumRound round(5, kTtl, poisoned);
+  for (std::size_t i = 0; i < 5; ++i) round.Sent(i);
+  for (std::size_t i = 0; i < 3; ++i) {
+    round.Answered(i, poisoned, kStart, Says(Kind::kAhead, kBallot), kCalendar);
+  }
+  EXPECT_EQ(round.verdict(), Verdict::kLost);
+  EXPECT_FALSE(round.lasting());
+  EXPECT_THAT(Lost(round), HasSubstr("some client's clock is 20s ahead"));
+  EXPECT_EQ(round.Remembered(poisoned), 0u);
 }
 
 TEST(QuorumRoundTest, DoesNotRaiseForAMinority) {
