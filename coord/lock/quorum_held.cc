@@ -222,7 +222,8 @@ std::optional<Beat::Ask> QuorumLease::Tick(std::size_t i, absl::Time now) {
     if (phase_ == Phase::kHeld && !seat.asking && now >= seat.due) {
       if (seat.call != nullptr) {
         // The acquire of the first round: perhaps it was answered meanwhile.
-        if (seat.call->Look()) {
+        const bool answered = seat.call->Look() && !seat.call->broke();
+        if (answered) {
           Acquired(i, seat.call->Result(seat.session->node().name()), seat.call->sent(), now);
         } else {
           seat.late_copy = true;

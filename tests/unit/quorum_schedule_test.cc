@@ -862,7 +862,7 @@ void Schedule::Tick(const AttemptPtr& a, std::size_t s) {
   absl::Duration patience = std::max(a->ttl / 6, absl::Milliseconds(10));
   if (a->phase == Phase::kHeld) {
     if (seat.acquire != nullptr) {
-      if (seat.acquire->done) {
+      if (seat.acquire->done && !seat.acquire->broke) {
         Acquired(*a, s, seat.acquire.get());
         Promised(*a);
       } else {
