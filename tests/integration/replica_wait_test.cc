@@ -105,7 +105,7 @@ TEST_F(ReplicaWaitTest, AReplicaThatStandsStillMakesTheAcquireFailAndLeavesTheLo
 }
 
 TEST_F(ReplicaWaitTest, MoreReplicasThanThereAreIsAShortfall) {
-  const absl::Status status = Waiting(2, absl::Milliseconds(100)).TryAcquire().status();
+  const absl::Status status = Waiting(2, absl::Milliseconds(1500)).TryAcquire().status();
   EXPECT_THAT(status, StatusIs(absl::StatusCode::kUnavailable, HasSubstr("1 of the 2 replicas")));
   EXPECT_EQ(redis_.Integer({"EXISTS", kLease}), 0);
 }

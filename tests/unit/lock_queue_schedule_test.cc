@@ -36,7 +36,11 @@ using internal::StrCat;
 using Strings = std::vector<std::string>;
 using Micros = std::int64_t;
 
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+constexpr int kSchedules = 1'000;  // each is ten times as long
+#else
 constexpr int kSchedules = 10'000;
+#endif
 constexpr Micros kMs = 1'000;
 constexpr Micros kNever = std::int64_t{1} << 60;
 constexpr Micros kStart = 1'700'000'000'123'456;
