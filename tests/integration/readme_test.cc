@@ -5,18 +5,28 @@
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
+#include "coord/barrier.h"
 #include "coord/capped_list.h"
 #include "coord/client.h"
 #include "coord/counter.h"
+#include "coord/election.h"
+#include "coord/fenced_store.h"
 #include "coord/json_document.h"
+#include "coord/latch.h"
+#include "coord/multi_mutex.h"
 #include "coord/mutex.h"
 #include "coord/rate_limiter.h"
+#include "coord/rw_mutex.h"
+#include "coord/semaphore.h"
 #include "tests/support/process.h"
 #include "tests/support/redis_server.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/wait.h"
 
 namespace coord::testing {
 namespace {
@@ -73,6 +83,70 @@ std::vector<std::string> ListedRights() {
   return rights;
 }
 
+// Each of them once without, and where they can once with waiting for another process.
+void UseEveryKindOfLock(const Client& client, const Client& other) {
+  const absl::Duration soon = absl::Seconds(5);
+  const auto while_waited_for = [&](auto holder, auto acquire) {
+    std::jthread waiter([&] { EXPECT_OK(acquire()); });
+    EXPECT_TRUE(Eventually([&] {
+      absl::StatusOr<LockHolder> who = Mutex(client, "m").Holder();
+      return !who.ok() || !who->waiters.empty();
+    }));
+    EXPECT_OK(holder.Release());
+  };
+  const RwMutex mutex(client, "m");
+  const RwMutex others(other, "m");
+  for (const bool shared : {false, true}) {
+    ASSERT_OK_AND_ASSIGN(Lease lease, mutex.Acquire(soon));
+    while_waited_for(std::move(lease), [&] {
+      return (shared ? others.AcquireShared(soon) : others.Acquire(soon)).status();
+    });
+  }
+  ASSERT_OK_AND_ASSIGN(Lease lease, mutex.AcquireShared(soon));
+  EXPECT_OK(lease.Renew(soon));
+  EXPECT_OK(mutex.Upgrade(lease));
+  EXPECT_OK(mutex.Downgrade(lease));
+  EXPECT_OK(lease.Release());
+  ASSERT_OK_AND_ASSIGN(lease, mutex.Acquire(soon));
+  EXPECT_OK(FencedStore(client, "m").Set(lease.token(), "x"));
+  EXPECT_OK(FencedStore(client, "m").Get());
+  EXPECT_OK(Mutex(client, "m").ForceRelease());
+
+  const Semaphore semaphore(client, "s", {.permits = 2});
+  ASSERT_OK_AND_ASSIGN(Permit permit, semaphore.Acquire(soon, 2));
+  EXPECT_OK(permit.Renew(soon));
+  {
+    std::jthread waiter(
+        [&] { EXPECT_OK(Semaphore(other, "s", {.permits = 2}).Acquire(soon).status()); });
+    EXPECT_TRUE(Eventually([&] {
+      absl::StatusOr<SemaphoreUse> use = semaphore.Available();
+      return !use.ok() || !use->waiters.empty();
+    }));
+    EXPECT_OK(permit.Release());
+  }
+  const Latch latch(client, "l", {.count = 1});
+  {
+    std::jthread waiter([&] { EXPECT_OK(Latch(other, "l", {.count = 1}).Wait(soon)); });
+    EXPECT_OK(latch.CountDown());
+  }
+  EXPECT_OK(latch.Count());
+  EXPECT_FALSE(Latch(client, "never", {.count = 1}).Wait(absl::Milliseconds(10)).ok());
+  const Barrier barrier(client, "b", {.parties = 2});
+  {
+    std::jthread waiter([&] { EXPECT_OK(Barrier(other, "b", {.parties = 2}).Await(soon)); });
+    EXPECT_OK(barrier.Await(soon));
+  }
+  EXPECT_FALSE(barrier.Await(absl::Milliseconds(10)).ok());
+  const Election election(client, "e");
+  ASSERT_OK_AND_ASSIGN(Leadership lead, election.Campaign("here", soon));
+  EXPECT_OK(lead.Proclaim("there"));
+  EXPECT_OK(Election(other, "e").GetLeader());
+  EXPECT_OK(lead.Resign());
+  ASSERT_OK_AND_ASSIGN(MultiLease several, MultiMutex(client, {"x", "y"}).Acquire(soon));
+  EXPECT_OK(several.Renew(soon));
+  EXPECT_OK(several.Release());
+}
+
 TEST(ReadmeTest, TheRightsItListsSufficeForEveryPrimitive) {
   std::vector<std::string> args = {"--user", "ann", "on", ">secret"};
   const std::vector<std::string> rights = ListedRights();
@@ -104,6 +178,8 @@ TEST(ReadmeTest, TheRightsItListsSufficeForEveryPrimitive) {
   EXPECT_OK(document.CompareAndSetField("/n", "1", "2"));
   EXPECT_OK(document.CompareAndSetField("/n", "2", "2000"));
   EXPECT_TRUE(client.Health().ok());
+  ASSERT_OK_AND_ASSIGN(const Client other, Client::Connect(url));
+  UseEveryKindOfLock(client, other);
   // And no more than that.
   EXPECT_EQ(client.Command({"FLUSHALL"}).status().code(), absl::StatusCode::kPermissionDenied);
 }
