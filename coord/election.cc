@@ -91,16 +91,21 @@ class Observer final : public internal::Sleeper {
 // An observer that is called while this lives.
 class Registration {
  public:
-  Registration(internal::Wakes& wakes, std::string id, std::shared_ptr<Observer> observer)
-      : wakes_(wakes), id_(std::move(id)) {
-    wakes_.Add(id_, std::move(observer));
+  Registration(Session& session, std::string id, std::shared_ptr<Observer> observer)
+      : session_(session), id_(std::move(id)) {
+    session_.wakes().Add(id_, std::move(observer));
+    session_.wakes().Want(1);
+    session_.background().Look();
   }
-  ~Registration() { wakes_.Remove(id_); }
+  ~Registration() {
+    session_.wakes().Want(-1);
+    session_.wakes().Remove(id_);
+  }
   Registration(const Registration&) = delete;
   Registration& operator=(const Registration&) = delete;
 
  private:
-  internal::Wakes& wakes_;
+  Session& session_;
   const std::string id_;
 };
 
@@ -215,7 +220,7 @@ absl::StatusOr<std::optional<Leader>> Election::AwaitChange(const std::optional<
   }
   const SteadyTime deadline = internal::DeadlineAfter(timeout);
   const auto observer = std::make_shared<Observer>();
-  const Registration registration(session->wakes(), id, observer);
+  const Registration registration(*session, id, observer);
   const auto wake = [&observer] { observer->Wake(); };
   std::optional<std::stop_callback<decltype(wake)>> on_stop;
   if (stop.stop_possible()) on_stop.emplace(stop, wake);

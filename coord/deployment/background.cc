@@ -90,6 +90,15 @@ void Background::Reschedule(Beat& beat) {
   interrupt.request_stop();
 }
 
+void Background::Look() {
+  std::stop_source interrupt(std::nostopstate);
+  {
+    MutexLock lock(mutex_);
+    interrupt = Interrupt(absl::InfinitePast());
+  }
+  interrupt.request_stop();
+}
+
 std::stop_source Background::Place(Beat& beat) {
   if (!beat.added_) return std::stop_source(std::nostopstate);
   const absl::Time when = beat.NextTick();
@@ -103,6 +112,10 @@ std::stop_source Background::Place(Beat& beat) {
 
 std::stop_source Background::Interrupt(absl::Time when) {
   if (when >= planned_ && !stopping_) return std::stop_source(std::nostopstate);
+  // Who wants to ask at once wants the connection, too.
+  if (connecting_ && when == absl::InfinitePast() && !stopping_) {
+    return std::stop_source(std::nostopstate);
+  }
   planned_ = when;
   changed_.NotifyAll();
   return interrupt_;
@@ -208,18 +221,26 @@ void Background::Send(std::unique_ptr<Batch> batch, const std::stop_token& inter
     MutexLock lock(mutex_);
     if (!schedule_.empty()) until = std::min(until, schedule_.begin()->first);
     planned_ = until;  // who must be served sooner than a connection can be made interrupts that
+    connecting_ = true;
   }
   const CallLimits limits{ToSteady(until), interrupt};
   absl::StatusOr<std::shared_ptr<Connection>> connection = node_.background().Get(limits);
   {
     MutexLock lock(mutex_);
     planned_ = absl::InfinitePast();
+    connecting_ = false;
   }
   if (!connection.ok()) {
     known_.clear();  // nothing of the batch has become known
     const absl::Time now = node_.clock().Now();
+    absl::Status why = connection.status();
+    // That somebody else must be served first is no answer.
+    if (why.code() == absl::StatusCode::kCancelled) {
+      why = MakeStatus(absl::StatusCode::kUnavailable,
+                       StrCat("no connection to ", node_.name(), " yet"), kUnavailable);
+    }
     for (auto& beat : batch->beats) {
-      beat->Answer(connection.status(), now, now);
+      beat->Answer(why, now, now);
       Reschedule(*beat);
     }
     return;
@@ -267,21 +288,38 @@ void Background::Wait(absl::Time until, const std::stop_token& interrupt) {
     if (!schedule_.empty()) until = std::min(until, schedule_.begin()->first);
     planned_ = until;
     if (in_flight_.empty() && (link_ == nullptr || link_->broken())) {
-      if (link_ != nullptr) return;
-      const SteadyTime deadline = ToSteady(until);
-      while (!stopping_ && !interrupt.stop_requested() && planned_ >= until &&
-             std::chrono::steady_clock::now() < deadline) {
-        if (!changed_.WaitUntil(mutex_, deadline)) break;
-      }
+      if (link_ == nullptr) Doze(until, interrupt);
       return;
     }
   }
   const CallLimits limits{ToSteady(until), interrupt};
-  if (in_flight_.empty()) {
-    link_->Listen(limits);
-  } else {
+  if (!in_flight_.empty()) {
     Batch& front = *in_flight_.front();
     front.connection->Wait(*front.exchange, limits);
+    return;
+  }
+  const SteadyTime quiet_until = wakes_.quiet_until();
+  const bool quiet = !wakes_.wanted() && !Passed(quiet_until);
+  if (!quiet) {
+    delivered_.store(false, std::memory_order_relaxed);
+    // After a message he who was told has no need of us; if others do, we are here again at once.
+    if (link_->Listen(limits, delivered_) != Connection::ListenResult::kTaken) return;
+  }
+  MutexLock lock(mutex_);
+  if (quiet) {
+    const auto rest = absl::FromChrono(quiet_until - std::chrono::steady_clock::now());
+    until = std::min(until, node_.clock().Now() + rest);
+    // One who came to want it before we hold the lock has not found us asleep.
+    if (wakes_.wanted()) return;
+  }
+  Doze(until, interrupt);
+}
+
+void Background::Doze(absl::Time until, const std::stop_token& interrupt) {
+  const SteadyTime deadline = ToSteady(until);
+  while (!stopping_ && !interrupt.stop_requested() && planned_ >= until &&
+         std::chrono::steady_clock::now() < deadline) {
+    if (!changed_.WaitUntil(mutex_, deadline)) break;
   }
 }
 

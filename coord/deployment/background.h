@@ -7,6 +7,7 @@
 #ifndef COORD_DEPLOYMENT_BACKGROUND_H_
 #define COORD_DEPLOYMENT_BACKGROUND_H_
 
+#include <atomic>
 #include <deque>
 #include <map>
 #include <memory>
@@ -20,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "coord/deployment/node.h"
+#include "coord/deployment/wakes.h"
 #include "coord/internal/sync.h"
 #include "coord/wire/request.h"
 
@@ -66,7 +68,7 @@ class Beat {
 
 class Background {
  public:
-  explicit Background(Node& node) : node_(node) {}
+  Background(Node& node, Wakes& wakes) : node_(node), wakes_(wakes) {}
   ~Background() { Stop(); }
   Background(const Background&) = delete;
   Background& operator=(const Background&) = delete;
@@ -77,6 +79,10 @@ class Background {
   void Remove(Beat& beat);
   // Its NextTick has changed.
   void Reschedule(Beat& beat);
+  // Who read the messages has ended, and others wait for some; or found the link broken.
+  void Look();
+  // By who reads: there was a message for somebody.
+  void Delivered() { delivered_.store(true, std::memory_order_relaxed); }
   // Tells every beat that the client was closed.
   void TellClosed();
   // Takes no more beats.
@@ -108,12 +114,17 @@ class Background {
   // Tells everybody once when the connection that was used last is gone.
   void NoticeBreak();
   void Wait(absl::Time until, const std::stop_token& interrupt);
+  // Sleeps without reading.
+  void Doze(absl::Time until, const std::stop_token& interrupt)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Puts it where NextTick says, and returns whom to interrupt if that is sooner than planned.
   std::stop_source Place(Beat& beat) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::stop_source Interrupt(absl::Time when) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   SteadyTime ToSteady(absl::Time when) const;
 
   Node& node_;
+  Wakes& wakes_;
+  std::atomic<bool> delivered_{false};
 
   // The thread's own.
   std::deque<std::unique_ptr<Batch>> in_flight_;
@@ -127,6 +138,7 @@ class Background {
   int owed_ ABSL_GUARDED_BY(mutex_) = 0;  // how many of them are owed
   std::stop_source interrupt_ ABSL_GUARDED_BY(mutex_);
   absl::Time planned_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();  // when the thread looks next
+  bool connecting_ ABSL_GUARDED_BY(mutex_) = false;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_ ABSL_GUARDED_BY(mutex_);

@@ -95,7 +95,9 @@ absl::Status Session::Start(const SessionRole& role) {
   channel_ = StrCat(options_.prefix, "wake:", id.substr(0, id.size() - 1));
   wakes_ = std::make_unique<Wakes>();
   node.channel = channel_;
-  node.on_push = [this](Reply push) { wakes_->Deliver(push); };
+  node.on_push = [this](Reply push) {
+    if (wakes_->Deliver(push)) background_->Delivered();
+  };
   if (role.greeting) node.greeting = role.greeting(options_);
   const CallLimits limits{DeadlineAfter(options_.connect_timeout), {}};
   switch (url_.scheme) {
@@ -128,7 +130,7 @@ absl::Status Session::Start(const SessionRole& role) {
   }
   node_ = std::make_unique<Node>(std::move(node));
   worker_ = std::make_unique<Worker>();
-  background_ = std::make_unique<Background>(*node_);
+  background_ = std::make_unique<Background>(*node_, *wakes_);
   return role.connect_later ? absl::OkStatus() : node_->Connect(limits);
 }
 

@@ -18,19 +18,20 @@ void Wakes::Remove(const std::string& owner) {
   sleepers_.erase(it);
 }
 
-void Wakes::Deliver(const Reply& push) {
-  if (push.items().size() != 3 || push.items()[0].text() != "message") return;
+bool Wakes::Deliver(const Reply& push) {
+  if (push.items().size() != 3 || push.items()[0].text() != "message") return false;
   const std::string& text = push.items()[2].text();
   const auto space = text.find(' ');
-  if (space == std::string::npos) return;
+  if (space == std::string::npos) return false;
   std::shared_ptr<Sleeper> sleeper;
   {
     MutexLock lock(mutex_);
     const auto it = sleepers_.find(text.substr(0, space));
-    if (it == sleepers_.end()) return;
+    if (it == sleepers_.end()) return false;
     sleeper = it->second;
   }
   sleeper->OnMessage(std::string_view(text).substr(space + 1));
+  return true;
 }
 
 }  // namespace coord::internal

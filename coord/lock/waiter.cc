@@ -78,14 +78,56 @@ void Waiter::Grant(std::uint64_t token, absl::Time valid_until, absl::Time renew
   token_ = token;
   terms_ = LeaseTerms{ttl_, valid_until, renew_at, absl::InfiniteFuture(), doubtful_};
   ask_at_ = absl::InfiniteFuture();
-  changed_.NotifyAll();
+  Rouse();
 }
 
 void Waiter::Fail(absl::Status status) {
   phase_ = Phase::kFailed;
   failed_ = std::move(status);
   ask_at_ = absl::InfiniteFuture();
+  Rouse();
+}
+
+void Waiter::Rouse() {
+  if (phase_ != Phase::kWaiting) Want(false);
+  roused_.store(true);
   changed_.NotifyAll();
+  // Who reads has called this himself, most of the time.
+  if (reader_ != std::this_thread::get_id()) end_reading_.request_stop();
+}
+
+void Waiter::Want(bool now) {
+  if (std::exchange(wants_, now) == now) return;
+  session_.wakes().Want(now ? 1 : -1);
+  if (!now) session_.wakes().NoteWait();
+}
+
+bool Waiter::Read(const CallLimits& limits) {
+  const std::shared_ptr<Connection> link = session_.node().background().Current();
+  if (link == nullptr) return false;
+  reader_ = std::this_thread::get_id();
+  end_reading_ = std::stop_source();
+  const CallLimits until{limits.deadline, end_reading_.get_token()};
+  roused_.store(false);
+  mutex_.Unlock();
+  const Connection::ListenResult result = link->Listen(until, roused_);
+  mutex_.Lock();
+  reader_ = {};
+  end_reading_ = std::stop_source(std::nostopstate);
+  if (result == Connection::ListenResult::kBroken) {
+    mutex_.Unlock();
+    session_.background().Look();
+    mutex_.Lock();
+    return false;
+  }
+  return result != Connection::ListenResult::kTaken;
+}
+
+void Waiter::LetOthersRead() {
+  if (!session_.wakes().wanted()) return;
+  mutex_.Unlock();
+  session_.background().Look();
+  mutex_.Lock();
 }
 
 void Waiter::Settle(const absl::StatusOr<Reply>& reply, absl::Time sent, bool replayed) {
@@ -211,19 +253,26 @@ absl::Status Waiter::Enqueue(const CallLimits& limits) {
 std::optional<absl::StatusOr<Waiter::Granted>> Waiter::Await(const CallLimits& limits) {
   const auto wake = [this] {
     MutexLock lock(mutex_);
-    changed_.NotifyAll();
+    Rouse();
   };
   std::optional<std::stop_callback<decltype(wake)>> on_stop;
   if (limits.stop.stop_possible()) on_stop.emplace(limits.stop, wake);
   absl::StatusOr<Granted> result = absl::UnknownError("");
   {
     MutexLock lock(mutex_);
+    Want(phase_ == Phase::kWaiting);
+    bool reads = false;
     while (phase_ == Phase::kWaiting && !limits.stop.stop_requested() && !Passed(limits.deadline)) {
       const SteadyTime look = DeadlineAfter(kLongestPeriod);
-      changed_.WaitUntil(mutex_, std::min(look, limits.deadline));
+      const CallLimits turn{std::min(look, limits.deadline), {}};
+      reads = Read(turn);
+      if (!reads && phase_ == Phase::kWaiting && !limits.stop.stop_requested()) {
+        changed_.WaitUntil(mutex_, turn.deadline);
+      }
       if (phase_ != Phase::kWaiting || trouble_.ok() || !Passed(look)) continue;
       // Where the server cannot be reached, bringing it back (a look-up of its name, the start of
       // an embedded one) is a caller's work, not the background thread's.
+      if (std::exchange(reads, false)) LetOthersRead();
       mutex_.Unlock();
       const std::string_view ping[] = {"PING"};
       (void)session_.Execute(
@@ -232,6 +281,8 @@ std::optional<absl::StatusOr<Waiter::Granted>> Waiter::Await(const CallLimits& l
                      limits.stop});
       mutex_.Lock();
     }
+    Want(false);
+    if (reads) LetOthersRead();
     if (phase_ == Phase::kWaiting) return std::nullopt;
     if (phase_ == Phase::kGranted) {
       result = Take();

@@ -3,10 +3,13 @@
 #ifndef COORD_LOCK_WAITER_H_
 #define COORD_LOCK_WAITER_H_
 
+#include <atomic>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
+#include <thread>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -88,6 +91,15 @@ class Waiter final : public Beat, public Sleeper, public std::enable_shared_from
   absl::Duration Period() const;
   void AskNow() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Granted Take() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Wakes whoever is in Await.
+  void Rouse() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // While somebody is in Await and it is not over, messages are wanted.
+  void Want(bool now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Reads the messages of the process, if nobody else does, until it is roused or the limits end
+  // it.
+  bool Read(const CallLimits& limits) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // After having read, before doing anything else for long.
+  void LetOthersRead() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Leave();
   std::string Title() const;
 
@@ -99,6 +111,10 @@ class Waiter final : public Beat, public Sleeper, public std::enable_shared_from
 
   mutable Mutex mutex_;
   CondVar changed_;
+  bool wants_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread::id reader_ ABSL_GUARDED_BY(mutex_);  // the thread in Read
+  std::stop_source end_reading_ ABSL_GUARDED_BY(mutex_){std::nostopstate};
+  std::atomic<bool> roused_{false};  // since Read began
   Phase phase_ ABSL_GUARDED_BY(mutex_) = Phase::kWaiting;
   std::string ticket_ ABSL_GUARDED_BY(mutex_) = "0";
   std::string alive_ ABSL_GUARDED_BY(mutex_) = "0";

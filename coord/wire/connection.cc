@@ -150,13 +150,19 @@ Connection::WaitResult Connection::Run(Exchange& exchange, const CallLimits& lim
   return WaitAfterTry(exchange, limits, lead);
 }
 
-Connection::WaitResult Connection::Listen(const CallLimits& limits) {
+Connection::ListenResult Connection::Listen(const CallLimits& limits,
+                                            const std::atomic<bool>& enough) {
   Exchange nothing({}, 0, {});
+  nothing.enough_ = &enough;
   {
     MutexLock lock(mutex_);
-    if (!broken_.ok() || !TryLead(nothing)) return WaitResult::kDone;
+    if (!broken_.ok()) return ListenResult::kBroken;
+    if (!TryLead(nothing)) return ListenResult::kTaken;
   }
-  return WaitAfterTry(nothing, limits, true);
+  const WaitResult result = WaitAfterTry(nothing, limits, true);
+  if (enough.load()) return ListenResult::kEnough;
+  if (broken()) return ListenResult::kBroken;
+  return result == WaitResult::kDeadline ? ListenResult::kDeadline : ListenResult::kStopped;
 }
 
 Connection::WaitResult Connection::WaitAfterTry(Exchange& exchange, const CallLimits& limits,

@@ -69,6 +69,7 @@ class Exchange {
   std::atomic<std::uint32_t> state_{kAwake};
   int bell_ = -1;  // guarded by the connection: an eventfd to write to instead of waking the bed
   std::atomic<bool> kicked_{false};
+  const std::atomic<bool>* enough_ = nullptr;  // of Listen
 };
 
 class Connection {
@@ -95,9 +96,10 @@ class Connection {
   // Submit and Wait in one, with fewer turns at the lock.
   WaitResult Run(Exchange& exchange, const CallLimits& limits);
 
-  // Reads pushes until the limits end it, or until the connection breaks (kDone). For a connection
-  // on which no other thread waits.
-  WaitResult Listen(const CallLimits& limits);
+  enum class ListenResult { kEnough, kDeadline, kStopped, kBroken, kTaken };
+  // Reads pushes until the push handler, which runs in this thread meanwhile, has set `enough`, or
+  // the limits end it. kTaken: somebody else reads, at once.
+  ListenResult Listen(const CallLimits& limits, const std::atomic<bool>& enough);
 
   // Lets go of an exchange; it may be destroyed afterwards. True when none of its commands can have
   // run or will run (its bytes were taken out of the output).

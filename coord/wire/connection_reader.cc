@@ -40,6 +40,7 @@ Connection::WaitResult Connection::Lead(Exchange& exchange, const CallLimits& li
       const Delivery delivery = DeliverBuffered(exchange);
       if (delivery == Delivery::kLeft) return WaitResult::kDone;
       more = delivery == Delivery::kMore;
+      if (exchange.enough_ != nullptr && exchange.enough_->load()) break;
       if (more) continue;
     }
     if (exchange.done() || broken()) break;  // another thread has failed the connection
