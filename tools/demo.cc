@@ -17,12 +17,16 @@ namespace coord::tools {
 namespace {
 
 // Everything a scene writes; see README, "Names", for how keys are called.
-constexpr std::array<std::pair<const char*, const char*>, 11> kKeys = {{{"lock", "lease"},
+constexpr std::array<std::pair<const char*, const char*>, 15> kKeys = {{{"lock", "lease"},
                                                                         {"lock", "fence"},
                                                                         {"lock", "queue"},
                                                                         {"killed", "queue"},
                                                                         {"killed", "lease"},
                                                                         {"killed", "fence"},
+                                                                        {"shared", "queue"},
+                                                                        {"shared", "lease"},
+                                                                        {"shared", "fence"},
+                                                                        {"shared", "readers"},
                                                                         {"limit", "gcra"},
                                                                         {"events", "list"},
                                                                         {"events", "seq"},
@@ -36,10 +40,6 @@ void RemoveKeys(const DemoStage& stage) {
   }
   // What cannot be removed now goes away by its time to live.
   (void)stage.client.Execute(pipeline, {.timeout = absl::Seconds(1)});
-}
-
-bool IsPrivate(std::string_view url) {
-  return url.starts_with("embedded://") && url.find("private") != std::string_view::npos;
 }
 
 std::string PercentEncoded(std::string_view path) {
@@ -56,20 +56,16 @@ std::string PercentEncoded(std::string_view path) {
   return out;
 }
 
-// How the workers get to where `client` is. A private server's URL would give each one of its own.
+// How the workers get to where `client` is.
 Place PlaceOf(const Client& client, const Program& program, const std::string& node) {
-  Place place{program.url(), client.options().prefix, program.timeout};
-  constexpr std::string_view kUnix = "unix:";
-  if (IsPrivate(program.url()) && node.starts_with(kUnix)) {
-    place.url = "unix://" + PercentEncoded(std::string_view(node).substr(kUnix.size()));
-  }
-  return place;
+  const std::string socket = IsPrivate(program.url()) ? SocketUrl(node) : "";
+  return {{socket.empty() ? program.url() : socket}, client.options().prefix, program.timeout};
 }
 
 absl::Status Play(DemoStage& stage) {
   using Scene = absl::Status (*)(DemoStage&);
-  for (const Scene scene :
-       {&PlayLock, &PlayKilledHolder, &PlayLimiter, &PlayList, &PlayJson, &PlayCounter}) {
+  for (const Scene scene : {&PlayLock, &PlayKilledHolder, &PlayReaders, &PlayQuorum, &PlayLimiter,
+                            &PlayList, &PlayJson, &PlayCounter}) {
     if (absl::Status status = scene(stage); !status.ok()) return status;
     if (SignalWatch::Caught() != 0) return absl::CancelledError("interrupted");
   }
@@ -129,6 +125,16 @@ int RunDemo(Program program) {
 
 }  // namespace
 
+bool IsPrivate(std::string_view url) {
+  return url.starts_with("embedded://") && url.find("private") != std::string_view::npos;
+}
+
+std::string SocketUrl(std::string_view node) {
+  constexpr std::string_view kUnix = "unix:";
+  if (!node.starts_with(kUnix)) return "";
+  return "unix://" + PercentEncoded(node.substr(kUnix.size()));
+}
+
 void DemoReport::Scene(const std::string& id, const std::string& title) {
   title_ = title;
   scenes_.push_back({{"scene", id}, {"ok", true}, {"checks", nlohmann::json::array()}});
@@ -157,7 +163,10 @@ void DemoReport::Fact(const std::string& name, nlohmann::json value) {
 void AddDemo(CLI::App& app, Program& program) {
   CLI::App* demo = app.add_subcommand(
       "demo", "Show it at work: processes on a private server, and a check of every number");
-  demo->footer("Without --url it starts a server of its own, which ends with it.");
+  demo->footer(
+      "Without --url it starts a server of its own, which ends with it. Three that vote are "
+      "always\n"
+      "its own.");
   demo->callback([&program] { program.exit_code = RunDemo(program); });
 
   // Started by the demo itself, with descriptors that nobody else hands down.

@@ -5,11 +5,13 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "coord/client.h"
 #include "tools/demo_crew.h"
+#include "tools/lock_history.h"
 
 namespace coord::tools {
 
@@ -50,17 +52,28 @@ struct DemoStage {
   std::string Name(const std::string& what) const { return "demo-" + id + "-" + what; }
 };
 
+bool IsPrivate(std::string_view url);
+// The URL of a server on a unix socket, by its name in Client::Health(); empty for other servers.
+// A private server's own URL would give everybody another one.
+std::string SocketUrl(std::string_view node);
+
+// Says of holders who took turns whether they were alone, with rising tokens, to their turns' ends.
+void CheckTurns(const LockHistory& history, DemoReport& report);  // demo_lock.cc
+
 // The scenes. Each fails only when it could not be played to its end; what was seen to be wrong is
 // in the report.
 absl::Status PlayLock(DemoStage& stage);          // demo_lock.cc
 absl::Status PlayKilledHolder(DemoStage& stage);  // demo_lock.cc
+absl::Status PlayReaders(DemoStage& stage);       // demo_lock.cc
+absl::Status PlayQuorum(DemoStage& stage);        // demo_quorum.cc
 absl::Status PlayLimiter(DemoStage& stage);       // demo_scenes.cc
 absl::Status PlayList(DemoStage& stage);          // demo_scenes.cc
 absl::Status PlayJson(DemoStage& stage);          // demo_scenes.cc
 absl::Status PlayCounter(DemoStage& stage);       // demo_scenes.cc
 
 // What the scenes and their workers have to agree on.
-inline constexpr absl::Duration kKilledTtl = absl::Seconds(1);
+inline constexpr absl::Duration kSection = absl::Milliseconds(1);  // of a turn at the lock
+inline constexpr absl::Duration kKilledTtl = absl::Milliseconds(1500);
 inline constexpr int kBurst = 50;
 inline constexpr absl::Duration kRefill = absl::Minutes(1);  // for one permit
 inline constexpr int kListCap = 10;

@@ -16,7 +16,6 @@
 #include <sstream>
 #include <utility>
 
-#include "absl/status/statusor.h"
 #include "absl/strings/str_format.h"
 
 namespace coord::tools {
@@ -90,9 +89,14 @@ absl::Status Crew::Add(char letter, std::string_view role,
   std::vector<std::string> argv = {"coord"};
   if (!place_.prefix.empty()) argv.insert(argv.end(), {"--prefix", place_.prefix});
   if (!place_.timeout.empty()) argv.insert(argv.end(), {"--timeout", place_.timeout});
+  std::vector<std::string> environment;
+  if (place_.urls.size() == 1) {
+    environment.push_back("COORD_URL=" + place_.urls.front());
+  } else {
+    for (const std::string& url : place_.urls) argv.insert(argv.end(), {"--url", url});
+  }
   argv.insert(argv.end(), {"demo-worker", std::string(role), std::string(1, letter)});
   argv.insert(argv.end(), arguments.begin(), arguments.end());
-  std::vector<std::string> environment = {"COORD_URL=" + place_.url};
   for (char** entry = environ; *entry != nullptr; ++entry) {
     if (!std::string_view(*entry).starts_with("COORD_")) environment.emplace_back(*entry);
   }
@@ -144,8 +148,7 @@ void Crew::Receive(Worker& worker) {
   if (size == 0 || (size < 0 && errno != EAGAIN && errno != EINTR)) Reap(worker);
 }
 
-template <typename Done>
-absl::Status Crew::WaitFor(std::string_view what, Done done) {
+absl::Status Crew::Await(std::string_view what, const std::function<absl::StatusOr<bool>()>& done) {
   const std::int64_t deadline = BootNanoseconds() + kPatience;
   while (true) {
     const absl::StatusOr<bool> is_done = done();
@@ -186,7 +189,7 @@ absl::Status Crew::Ended(const Worker& worker) const {
 }
 
 absl::Status Crew::Ready() {
-  return WaitFor("the processes to connect", [this]() -> absl::StatusOr<bool> {
+  return Await("the processes to connect", [this]() -> absl::StatusOr<bool> {
     for (const Worker& worker : workers_) {
       if (worker.pid == 0) {
         if (absl::Status status = Ended(worker); !status.ok()) return status;
@@ -215,6 +218,10 @@ void Crew::Dismiss(char letter) {
   if (worker.control >= 0) shutdown(worker.control, SHUT_WR);
 }
 
+void Crew::DismissAll() {
+  for (const Worker& worker : workers_) Dismiss(worker.letter);
+}
+
 void Crew::Kill(char letter) {
   Worker& worker = Of(letter);
   if (worker.pid == 0) return;
@@ -224,7 +231,7 @@ void Crew::Kill(char letter) {
 }
 
 absl::Status Crew::Await(char letter, std::string_view event) {
-  return WaitFor(event, [this, letter, event]() -> absl::StatusOr<bool> {
+  return Await(event, [this, letter, event]() -> absl::StatusOr<bool> {
     const std::vector<Entry> log = Log();
     if (std::any_of(log.begin(), log.end(), [&](const Entry& entry) {
           return entry.who == letter && entry.event == event;
@@ -237,6 +244,18 @@ absl::Status Crew::Await(char letter, std::string_view event) {
   });
 }
 
+absl::Status Crew::Await(std::string_view event, int count) {
+  return Await(event, [this, event, count]() -> absl::StatusOr<bool> {
+    for (const Worker& worker : workers_) {
+      if (worker.pid != 0) continue;
+      if (absl::Status status = Ended(worker); !status.ok()) return status;
+    }
+    const std::vector<Entry> log = Log();
+    return std::count_if(log.begin(), log.end(),
+                         [event](const Entry& entry) { return entry.event == event; }) >= count;
+  });
+}
+
 absl::Status Crew::Join() {
   for (const Worker& worker : workers_) {
     if (absl::Status status = Join(worker.letter); !status.ok()) return status;
@@ -245,7 +264,7 @@ absl::Status Crew::Join() {
 }
 
 absl::Status Crew::Join(char letter) {
-  return WaitFor("a process to end", [this, letter]() -> absl::StatusOr<bool> {
+  return Await("a process to end", [this, letter]() -> absl::StatusOr<bool> {
     if (Of(letter).pid != 0) return false;
     if (absl::Status status = Ended(Of(letter)); !status.ok()) return status;
     return true;
@@ -293,5 +312,13 @@ SignalWatch::~SignalWatch() {
 }
 
 int SignalWatch::Caught() { return caught_signal; }
+
+absl::Status SignalWatch::SleepUntil(std::int64_t moment) {
+  while (BootNanoseconds() < moment) {
+    if (Caught() != 0) return absl::CancelledError("interrupted");
+    poll(nullptr, 0, 5);
+  }
+  return absl::OkStatus();
+}
 
 }  // namespace coord::tools

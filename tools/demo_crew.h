@@ -10,18 +10,22 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "tools/demo_post.h"
 
 namespace coord::tools {
 
-// How a worker gets to the server.
+// How a worker gets to the server, or to the servers of a quorum.
 struct Place {
-  std::string url;  // handed over in the environment, where other users cannot read its password
+  // A single one is handed over in the environment, where other users cannot read its password;
+  // several are arguments, so they have none.
+  std::vector<std::string> urls;
   std::string prefix;
   std::string timeout;
 };
@@ -53,10 +57,15 @@ class Crew {
   void Go(char letter);
   // Tells one that goes on until it is told.
   void Dismiss(char letter);
+  void DismissAll();
   // SIGKILL, and waits for its end. It may then have left anything undone.
   void Kill(char letter);
   // Waits until the file has `event` of that worker.
   absl::Status Await(char letter, std::string_view event);
+  // Waits until the file has so many lines with `event` of anybody.
+  absl::Status Await(std::string_view event, int count);
+  // Waits until `done` says true, or fails.
+  absl::Status Await(std::string_view what, const std::function<absl::StatusOr<bool>()>& done);
   // Waits until those are at their end. An error of any of them, and an end that it did not
   // announce, is an error.
   absl::Status Join();
@@ -76,8 +85,6 @@ class Crew {
     int status = 0;
   };
   Worker& Of(char letter);
-  template <typename Done>
-  absl::Status WaitFor(std::string_view what, Done done);
   absl::Status Ended(const Worker& worker) const;
   void Receive(Worker& worker);
   void Release(Worker& worker, std::int64_t moment);
@@ -98,6 +105,8 @@ class SignalWatch {
   SignalWatch(const SignalWatch&) = delete;
   SignalWatch& operator=(const SignalWatch&) = delete;
   static int Caught();  // 0: none
+  // Lets time pass; kCancelled when one was caught.
+  static absl::Status SleepUntil(std::int64_t moment);  // BootNanoseconds
 };
 
 }  // namespace coord::tools

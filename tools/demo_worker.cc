@@ -6,15 +6,17 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <random>
 #include <string>
 
 #include "absl/strings/str_format.h"
 #include "coord/capped_list.h"
 #include "coord/counter.h"
+#include "coord/errors.h"
 #include "coord/json_document.h"
 #include "coord/mutex.h"
+#include "coord/quorum.h"
 #include "coord/rate_limiter.h"
+#include "coord/rw_mutex.h"
 #include "tools/demo.h"
 
 namespace coord::tools {
@@ -28,47 +30,68 @@ void Sleep(absl::Duration duration) {
 
 std::int64_t Token(const Lease& lease) { return static_cast<std::int64_t>(lease.token().value()); }
 
-// Takes the lock again and again until `number` milliseconds are over.
-absl::Status Fight(const Client& client, const WorkerTask& task, const Post& post) {
-  std::mt19937 random(std::random_device{}());
-  std::uniform_int_distribution<int> work(20, 60);
-  std::uniform_int_distribution<int> rest(5, 40);
-  const Mutex mutex(client, task.name);
-  const std::int64_t end = BootNanoseconds() + task.number * 1'000'000;
-  while (BootNanoseconds() < end) {
+// Takes the lock again and again until it is told to end.
+absl::Status TakeTurns(const Mutex& mutex, const Post& post) {
+  while (!post.Dismissed()) {
+    post.Log("ask");
     absl::StatusOr<Lease> lease = mutex.Acquire(absl::Seconds(20));
     if (!lease.ok()) return lease.status();
     post.Log("enter", {Token(*lease)});
-    Sleep(absl::Milliseconds(work(random)));
+    Sleep(kSection);
     // Left before the lock is given back, so that whoever writes "enter" in between was not alone.
     post.Log("leave", {Token(*lease), lease->valid() ? 1 : 0});
-    if (absl::Status status = lease->Release(); !status.ok()) return status;
-    Sleep(absl::Milliseconds(rest(random)));
+    const absl::Status status = lease->Release();
+    // Seen to be wrong, which the report is to say; the scene goes on.
+    if (IsLost(status)) {
+      post.Log("lost");
+    } else if (!status.ok()) {
+      return status;
+    }
   }
   return absl::OkStatus();
 }
 
-// Takes the lock and keeps it until it is killed.
-absl::Status Hold(const Client& client, const WorkerTask& task, const Post& post) {
-  const absl::StatusOr<Lease> lease =
-      Mutex(client, task.name, {.ttl = kKilledTtl}).Acquire(absl::Seconds(5));
+// Waits for the lock; comes, and goes when `stays` has returned.
+template <typename Stays>
+absl::Status Visit(const Post& post, absl::StatusOr<Lease> lease, Stays stays) {
   if (!lease.ok()) return lease.status();
   post.Log("enter", {Token(*lease)});
-  while (!post.Dismissed()) {
-    if (!lease->valid()) return absl::InternalError("lost the lock that it renews");
-    Sleep(absl::Milliseconds(5));
-  }
-  return absl::OkStatus();
-}
-
-// Waits for the lock.
-absl::Status Follow(const Client& client, const WorkerTask& task, const Post& post) {
-  post.Log("ask");
-  absl::StatusOr<Lease> lease =
-      Mutex(client, task.name, {.ttl = kKilledTtl}).Acquire(absl::Seconds(20));
-  if (!lease.ok()) return lease.status();
-  post.Log("enter", {Token(*lease)});
+  if (absl::Status status = stays(*lease); !status.ok()) return status;
+  post.Log("leave", {Token(*lease), lease->valid() ? 1 : 0});
   return lease->Release();
+}
+
+absl::Status GoAtOnce(const Lease&) { return absl::OkStatus(); }
+
+// Until it is told to go, or killed.
+auto StayWith(const Post& post) {
+  return [&post](const Lease& lease) -> absl::Status {
+    while (!post.Dismissed()) {
+      if (!lease.valid()) return absl::InternalError("lost the lock that it renews");
+      Sleep(absl::Milliseconds(5));
+    }
+    return absl::OkStatus();
+  };
+}
+
+absl::Status Hold(const Client& client, const WorkerTask& task, const Post& post) {
+  const Mutex mutex(client, task.name, {.ttl = kKilledTtl});
+  return Visit(post, mutex.Acquire(absl::Seconds(5)), StayWith(post));
+}
+
+absl::Status Follow(const Client& client, const WorkerTask& task, const Post& post) {
+  const Mutex mutex(client, task.name, {.ttl = kKilledTtl});
+  return Visit(post, mutex.Acquire(absl::Seconds(20)), GoAtOnce);
+}
+
+absl::Status Read(const Client& client, const WorkerTask& task, const Post& post) {
+  const RwMutex mutex(client, task.name);
+  return Visit(post, mutex.AcquireShared(absl::Seconds(20)), StayWith(post));
+}
+
+absl::Status Write(const Client& client, const WorkerTask& task, const Post& post) {
+  const RwMutex mutex(client, task.name);
+  return Visit(post, mutex.Acquire(absl::Seconds(20)), GoAtOnce);
 }
 
 absl::Status Take(const Client& client, const WorkerTask& task, const Post& post) {
@@ -132,9 +155,11 @@ absl::Status Count(const Client& client, const WorkerTask& task, const Post& pos
 }
 
 absl::Status Perform(const Client& client, const WorkerTask& task, const Post& post) {
-  if (task.role == "fight") return Fight(client, task, post);
+  if (task.role == "turns") return TakeTurns(Mutex(client, task.name), post);
   if (task.role == "hold") return Hold(client, task, post);
   if (task.role == "follow") return Follow(client, task, post);
+  if (task.role == "read") return Read(client, task, post);
+  if (task.role == "write") return Write(client, task, post);
   if (task.role == "take") return Take(client, task, post);
   if (task.role == "push") return Push(client, task, post);
   if (task.role == "observe") return Observe(client, task, post);
@@ -143,15 +168,29 @@ absl::Status Perform(const Client& client, const WorkerTask& task, const Post& p
   return absl::InvalidArgumentError(absl::StrFormat("no such role: %s", task.role));
 }
 
+absl::Status PerformBeforeSeveral(const Program& program, const WorkerTask& task, Post& post) {
+  const absl::StatusOr<Quorum> quorum = program.ConnectQuorum();
+  if (!quorum.ok()) return quorum.status();
+  if (task.role != "turns") {
+    return absl::InvalidArgumentError(absl::StrFormat("not with several servers: %s", task.role));
+  }
+  return post.WaitForGo() ? TakeTurns(Mutex(*quorum, task.name), post) : absl::OkStatus();
+}
+
+absl::Status PerformBeforeOne(const Program& program, const WorkerTask& task, Post& post) {
+  ClientOptions options;
+  options.client_name = absl::StrFormat("demo-%c", task.letter);
+  const absl::StatusOr<Client> client = program.Connect(options);
+  if (!client.ok()) return client.status();
+  return post.WaitForGo() ? Perform(*client, task, post) : absl::OkStatus();
+}
+
 }  // namespace
 
 int RunWorker(const Program& program, const WorkerTask& task) {
   Post post(task.letter);
-  ClientOptions options;
-  options.client_name = absl::StrFormat("demo-%c", task.letter);
-  const absl::StatusOr<Client> client = program.Connect(options);
-  absl::Status status = client.status();
-  if (status.ok() && post.WaitForGo()) status = Perform(*client, task, post);
+  const absl::Status status = program.quorum() ? PerformBeforeSeveral(program, task, post)
+                                               : PerformBeforeOne(program, task, post);
   if (status.ok()) return kExitOk;
   post.LogError(status);
   return kExitError;

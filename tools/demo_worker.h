@@ -13,7 +13,7 @@ struct WorkerTask {
   std::string role;
   char letter = 0;          // what the worker is called
   std::string name;         // of the lock, list, ...
-  std::int64_t number = 0;  // how often, or how long in milliseconds; by role
+  std::int64_t number = 0;  // how often
 };
 
 // Returns the exit code. Needs the descriptors that Crew hands down.

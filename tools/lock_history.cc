@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "absl/strings/str_format.h"
 
@@ -12,7 +13,12 @@ LockHistory ReadLockHistory(const std::vector<Entry>& log) {
   LockHistory history;
   std::optional<Hold> inside;
   std::int64_t last_token = 0;
+  std::map<char, std::int64_t> asked;
   for (const Entry& entry : log) {
+    if (entry.event == "ask") asked[entry.who] = entry.at;
+    if (entry.event == "lost") {
+      history.broken.push_back(absl::StrFormat("%c lost the lock inside", entry.who));
+    }
     if (entry.event != "enter" && entry.event != "leave") continue;
     const std::int64_t token = entry.numbers.empty() ? 0 : entry.numbers[0];
     if (entry.event == "enter") {
@@ -25,7 +31,7 @@ LockHistory ReadLockHistory(const std::vector<Entry>& log) {
             absl::StrFormat("%c's token %d comes after %d", entry.who, token, last_token));
       }
       last_token = token;
-      inside = Hold{entry.who, token, entry.at, 0};
+      inside = Hold{entry.who, token, asked[entry.who], entry.at, 0};
       continue;
     }
     if (!inside || inside->who != entry.who || inside->token != token) {
@@ -45,6 +51,16 @@ LockHistory ReadLockHistory(const std::vector<Entry>& log) {
   std::vector<Hold> by_time = history.holds;
   std::sort(by_time.begin(), by_time.end(),
             [](const Hold& a, const Hold& b) { return a.enter < b.enter; });
+  for (std::size_t i = 0; i < by_time.size(); ++i) {
+    if (by_time[i].asked == 0) continue;
+    history.waits.push_back(absl::Nanoseconds(by_time[i].enter - by_time[i].asked));
+    std::set<char> came;
+    bool in_turn = true;
+    for (std::size_t j = i; j-- > 0 && by_time[j].enter > by_time[i].asked;) {
+      in_turn = came.insert(by_time[j].who).second && in_turn;
+    }
+    if (in_turn) ++history.in_turn;
+  }
   for (std::size_t i = 1; i < by_time.size(); ++i) {
     const Hold& before = by_time[i - 1];
     const Hold& after = by_time[i];
@@ -56,37 +72,11 @@ LockHistory ReadLockHistory(const std::vector<Entry>& log) {
       history.unordered.push_back(
           absl::StrFormat("by the clock, %d comes after %d", after.token, before.token));
     }
-    if (after.who != before.who) {
+    if (after.who != before.who && after.asked < before.leave) {
       history.hand_overs.push_back(absl::Nanoseconds(after.enter - before.leave));
     }
   }
   return history;
-}
-
-std::vector<std::string> DrawTimeline(const std::vector<Hold>& holds, const std::string& holders,
-                                      int columns) {
-  std::map<char, std::string> rows;
-  for (const char who : holders) rows[who] = std::string(static_cast<std::size_t>(columns), ' ');
-  if (!holds.empty()) {
-    const std::int64_t start = holds.front().enter;
-    const std::int64_t slice = (holds.back().leave - start) / columns + 1;
-    for (int column = 0; column < columns; ++column) {
-      const std::int64_t from = start + column * slice;
-      const Hold* longest = nullptr;
-      std::int64_t most = 0;
-      for (const Hold& hold : holds) {
-        const std::int64_t shared = std::min(hold.leave, from + slice) - std::max(hold.enter, from);
-        if (shared > most) {
-          most = shared;
-          longest = &hold;
-        }
-      }
-      if (longest != nullptr) rows[longest->who][static_cast<std::size_t>(column)] = '#';
-    }
-  }
-  std::vector<std::string> lines;
-  for (const auto& [who, row] : rows) lines.push_back(absl::StrFormat("%c |%s|", who, row));
-  return lines;
 }
 
 }  // namespace coord::tools

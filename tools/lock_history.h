@@ -3,6 +3,7 @@
 #ifndef COORD_TOOLS_LOCK_HISTORY_H_
 #define COORD_TOOLS_LOCK_HISTORY_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -15,7 +16,8 @@ namespace coord::tools {
 struct Hold {
   char who = 0;
   std::int64_t token = 0;
-  std::int64_t enter = 0;  // BootNanoseconds
+  std::int64_t asked = 0;  // BootNanoseconds; 0: not said
+  std::int64_t enter = 0;
   std::int64_t leave = 0;
 };
 
@@ -25,15 +27,16 @@ struct LockHistory {
       together;  // where two were inside at once, by the order in the file or by the clock
   std::vector<std::string> unordered;  // where a token did not rise
   std::vector<std::string> broken;     // what makes no sense otherwise
-  // From one's leaving to another's coming.
+  // From one's leaving to the coming of another who had asked before that.
   std::vector<absl::Duration> hand_overs;
+  // From asking to coming.
+  std::vector<absl::Duration> waits;
+  // In how many of those nobody else came in twice, which in a queue can only be who asked between
+  // the writing down of "ask" and its arrival at the server.
+  std::size_t in_turn = 0;
 };
 
 LockHistory ReadLockHistory(const std::vector<Entry>& log);
-
-// One row a holder, one column a slice of time, marked for who had the lock for the most of it.
-std::vector<std::string> DrawTimeline(const std::vector<Hold>& holds, const std::string& holders,
-                                      int columns);
 
 }  // namespace coord::tools
 

@@ -2,21 +2,35 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <csignal>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
 #include <nlohmann/json.hpp>
+#include <numeric>
+#include <regex>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "coord/client.h"
+#include "coord/internal/strings.h"
+#include "coord/mutex.h"
 #include "tests/support/process.h"
 #include "tests/support/raw_redis.h"
 #include "tests/support/redis_server.h"
+#include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/wait.h"
 
 namespace coord::testing {
 namespace {
 
+using internal::StrCat;
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -137,11 +151,113 @@ TEST(DoctorTest, NoServerIs69AndSaysWhatWasTried) {
   EXPECT_EQ(LevelOf(json, "connection"), "bad");
 }
 
+// What the demo says, cut at the numbered headlines; what stands before the first is left out.
+std::vector<std::string> Scenes(const std::string& text) {
+  std::vector<std::string> scenes;
+  std::size_t start = text.find("\n1. ");
+  while (start != std::string::npos) {
+    const std::size_t next = text.find(StrCat("\n", scenes.size() + 2, ". "), start + 1);
+    scenes.push_back(text.substr(start, next == std::string::npos ? next : next - start));
+    start = next;
+  }
+  return scenes;
+}
+
+// All whole numbers of the first line that begins with `start`.
+std::vector<std::int64_t> NumbersOf(const std::string& start, const std::string& text) {
+  std::vector<std::int64_t> numbers;
+  const std::size_t found = text.find("\n" + start);
+  if (found == std::string::npos) return numbers;
+  const std::string line = text.substr(found + 1, text.find('\n', found + 1) - found - 1);
+  const std::regex number("[0-9]+");
+  for (std::sregex_iterator it(line.begin(), line.end(), number), end; it != end; ++it) {
+    numbers.push_back(std::stoll(it->str()));
+  }
+  return numbers;
+}
+
+// What is checked wherever processes take turns.
+void ExpectTurns(const std::string& scene) {
+  EXPECT_THAT(scene, HasSubstr("\n  ok     every token is larger than all before it\n"));
+  EXPECT_THAT(scene, HasSubstr("\n  ok     never two inside at once"));
+  EXPECT_THAT(scene, HasSubstr("\n  ok     whoever came in left, and still had the lock then\n"));
+}
+
+int EntriesOf(const TempDir& directory) {
+  const std::filesystem::directory_iterator entries(directory.path());
+  return static_cast<int>(std::distance(begin(entries), end(entries)));
+}
+
+// Processes whose command line names the directory.
+int ServersIn(const TempDir& directory) {
+  int count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    std::ifstream file(entry.path() / "cmdline");
+    std::string line;
+    std::getline(file, line);  // says so when the process has ended meanwhile, and throws nothing
+    if (line.find(directory.path()) != std::string::npos) ++count;
+  }
+  return count;
+}
+
 TEST(DemoTest, EveryNumberIsRight) {
   const ProcessResult result = Coord({"demo"});
   EXPECT_EQ(result.exit_code, 0) << result.out << result.err;
   EXPECT_THAT(result.out, HasSubstr("All right"));
   EXPECT_THAT(result.out, Not(HasSubstr("WRONG")));
+  const std::vector<std::string> scenes = Scenes(result.out);
+  ASSERT_EQ(scenes.size(), 8u) << result.out;
+
+  const std::string& lock = scenes[0];
+  EXPECT_THAT(lock, ContainsRegex("from one's release to the next one's grant: p50 [0-9.]+ [mu]?s, "
+                                  "p99 [0-9.]+ [mu]?s; the longest wait [0-9.]+ [mu]?s\n"));
+  EXPECT_THAT(lock, ContainsRegex("\n  ok     first come, first served: in "));
+  ExpectTurns(lock);
+  const std::vector<std::int64_t> turns = NumbersOf("  turns: ", lock);
+  ASSERT_EQ(turns.size(), 8u) << lock;
+  const std::vector<std::int64_t> held = NumbersOf("  ok     held ", lock);
+  ASSERT_EQ(held.size(), 3u) << lock;
+  EXPECT_EQ(held[0], std::accumulate(turns.begin(), turns.end(), std::int64_t{0}));
+  EXPECT_EQ(held[1], *std::min_element(turns.begin(), turns.end()));
+  EXPECT_EQ(held[2], *std::max_element(turns.begin(), turns.end()));
+
+  EXPECT_THAT(scenes[1], HasSubstr("A is killed (SIGKILL)"));
+  EXPECT_THAT(scenes[1], ContainsRegex("\n  ok     C came in after B had left"));
+  EXPECT_THAT(scenes[2],
+              ContainsRegex("\n  ok     A, B and C were inside together, with one token\n"));
+  EXPECT_THAT(scenes[2], ContainsRegex("\n  ok     W was alone, and D waited for it\n"));
+  EXPECT_THAT(scenes[2], ContainsRegex("\n  ok     W's token is larger than theirs"));
+  EXPECT_THAT(scenes[3], ContainsRegex("\n  ok     the lock works with two of three servers\n"));
+  EXPECT_THAT(scenes[3],
+              ContainsRegex("\n  ok     with one of three there is an error within 1 s"));
+  ExpectTurns(scenes[3]);
+}
+
+TEST(DemoTest, AClaimThatIsFalseIsSaidAndEndsWith1) {
+  const RedisServer server;
+  Process demo({COORD_PROGRAM, "demo", "--url", server.url()});
+  RawRedis redis(server);
+  std::string name;
+  ASSERT_TRUE(Eventually([&] {
+    const Reply keys = redis.Command({"KEYS", "coord:{demo-*-lock}:lease"});
+    if (!keys.is_array() || keys.items().empty()) return false;
+    const std::string& key = keys.items()[0].text();
+    name = key.substr(7, key.find('}') - 7);
+    return true;
+  }));
+  // An operator takes the lock from whoever has it, again and again, and so lets two in.
+  const auto client = Client::Connect(server.url());
+  ASSERT_OK(client);
+  const Mutex mutex(*client, name);
+  EXPECT_TRUE(Eventually([&] {
+    EXPECT_OK(mutex.ForceRelease());
+    return demo.out().find("\n2. ") != std::string::npos;
+  }));
+  const ProcessResult result = demo.Wait(absl::Seconds(90));
+  EXPECT_EQ(result.exit_code, 1) << result.out << result.err;
+  EXPECT_THAT(result.out, HasSubstr("\n  WRONG  two were inside at once: "));
+  EXPECT_THAT(result.err, HasSubstr("WRONG: two were inside at once: "));
+  EXPECT_THAT(result.out, Not(HasSubstr("All right")));
 }
 
 TEST(DemoTest, LeavesNothingOnTheServer) {
@@ -151,7 +267,18 @@ TEST(DemoTest, LeavesNothingOnTheServer) {
   const auto report = nlohmann::json::parse(result.out, nullptr, /*allow_exceptions=*/false);
   ASSERT_FALSE(report.is_discarded()) << result.out;
   EXPECT_EQ(report["ok"], true);
-  EXPECT_EQ(report["scenes"].size(), 6u);
+  ASSERT_EQ(report["scenes"].size(), 8u);
+  const auto& lock = report["scenes"][0];
+  EXPECT_GE(lock["last_token"].get<std::int64_t>() - lock["first_token"].get<std::int64_t>(),
+            lock["held"].get<std::int64_t>() - 1);
+  for (const auto& [scene, tokens] : {std::pair(1, 3u), std::pair(2, 3u)}) {
+    const auto rising = report["scenes"][scene]["tokens"].get<std::vector<std::int64_t>>();
+    EXPECT_EQ(rising.size(), tokens);
+    EXPECT_TRUE(std::is_sorted(rising.begin(), rising.end(), std::less_equal<>())) << result.out;
+  }
+  const auto& quorum = report["scenes"][3];
+  EXPECT_GE(quorum["turns_with_two"].get<int>(), 12) << result.out;
+  EXPECT_THAT(quorum["error"].get<std::string>(), HasSubstr("no majority of 3 servers"));
   RawRedis redis(server);
   EXPECT_EQ(redis.Integer({"DBSIZE"}), 0);
 }
@@ -169,6 +296,26 @@ TEST(DemoTest, InterruptedItCleansUp) {
     return redis.Text({"INFO", "clients"}).find("connected_clients:1\r") != std::string::npos;
   }));
 }
+
+// Ended among the servers that vote, by a signal that it hears of and by one that it does not, it
+// leaves neither servers nor their directories.
+class DemoEndedTest : public ::testing::TestWithParam<int> {};
+
+TEST_P(DemoEndedTest, LeavesNoServers) {
+  const TempDir directory;
+  Process demo({COORD_PROGRAM, "demo"}, {.env = {{"TMPDIR", directory.path()}}});
+  const auto is_voting = [&] { return demo.out().find("\n4. ") != std::string::npos; };
+  // Its own, and the three.
+  ASSERT_TRUE(Eventually(
+      [&] { return is_voting() && EntriesOf(directory) == 4 && ServersIn(directory) == 4; },
+      absl::Seconds(60)))
+      << demo.out() << demo.err();
+  demo.Signal(GetParam());
+  (void)demo.Wait();
+  EXPECT_TRUE(Eventually([&] { return EntriesOf(directory) == 0 && ServersIn(directory) == 0; }));
+}
+
+INSTANTIATE_TEST_SUITE_P(Signals, DemoEndedTest, ::testing::Values(SIGTERM, SIGKILL));
 
 }  // namespace
 }  // namespace coord::testing
