@@ -1,7 +1,7 @@
 // Many who want the same lock: processes of their own, as on many hosts, and threads of one
 // process.
+#include <fcntl.h>
 #include <spawn.h>
-#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -9,15 +9,18 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstring>
+#include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "bench/command_stats.h"
+#include "bench/contenders.h"
 #include "bench/hiredis_caller.h"
 #include "bench/raw_pipeline.h"
 #include "bench/targets.h"
@@ -34,113 +37,18 @@ namespace {
 
 using internal::StrCat;
 
+constexpr int kClients = 8;
 constexpr int kSectionMicroseconds = 1000;
 
-std::int64_t Nanoseconds() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
-
-// One acquisition, as its process saw it; on the clock that all processes share.
-struct Turn {
-  std::int64_t asked, got, released;
-  int who;
-};
-
-// ---- In a process of its own ----
-
-void Section(int microseconds) {
-  if (microseconds > 0) std::this_thread::sleep_for(std::chrono::microseconds(microseconds));
-}
-
-std::vector<Turn> TakeTurns(const Mutex& mutex, std::int64_t begin, std::int64_t end, int section,
-                            int who) {
-  std::vector<Turn> turns;
-  turns.reserve(1 << 16);
-  while (Nanoseconds() < begin) std::this_thread::sleep_for(std::chrono::microseconds(200));
-  while (true) {
-    Turn turn{Nanoseconds(), 0, 0, who};
-    if (turn.asked >= end) return turns;
-    absl::StatusOr<Lease> lease = mutex.Acquire(absl::Seconds(20));
-    if (!lease.ok()) Fatal(lease.status().ToString());
-    turn.got = Nanoseconds();
-    Section(section);
-    turn.released = Nanoseconds();
-    if (absl::Status status = lease->Release(); !status.ok()) Fatal(status.ToString());
-    turns.push_back(turn);
-  }
-}
-
-// ---- What came of it ----
-
-struct Outcome {
-  std::size_t acquisitions = 0;
-  double per_second = 0;
-  double hand_off_p50_us = 0;  // from the release to another's return from Acquire
-  double hand_off_p99_us = 0;
-  double least_share = 0, largest_share = 0;
-  double longest_wait_ms = 0;
-};
-
-Outcome Judge(std::vector<Turn> turns, int clients, double seconds) {
-  if (turns.size() < 2) Fatal("nobody got the lock");
-  std::sort(turns.begin(), turns.end(), [](const Turn& a, const Turn& b) { return a.got < b.got; });
-  Outcome outcome;
-  outcome.acquisitions = turns.size();
-  outcome.per_second = static_cast<double>(turns.size()) / seconds;
-  std::vector<double> hand_offs;
-  std::map<int, double> shares;
-  for (int who = 0; who < clients; ++who) shares[who] = 0;
-  std::int64_t longest = 0;
-  for (std::size_t i = 0; i < turns.size(); ++i) {
-    ++shares[turns[i].who];
-    longest = std::max(longest, turns[i].got - turns[i].asked);
-    if (i > 0 && turns[i].who != turns[i - 1].who) {
-      hand_offs.push_back(static_cast<double>(turns[i].got - turns[i - 1].released) / 1e3);
-    }
-  }
-  if (!hand_offs.empty()) {
-    outcome.hand_off_p50_us = Quantile(hand_offs, 0.5);
-    outcome.hand_off_p99_us = Quantile(hand_offs, 0.99);
-  }
-  outcome.least_share = outcome.largest_share = shares[0];
-  for (const auto& [who, share] : shares) {
-    outcome.least_share = std::min(outcome.least_share, share);
-    outcome.largest_share = std::max(outcome.largest_share, share);
-  }
-  outcome.longest_wait_ms = static_cast<double>(longest) / 1e6;
-  return outcome;
-}
-
 std::vector<Turn> RunProcesses(const Run& run, int clients, int section, double seconds,
-                               const std::string& name) {
-  const std::int64_t begin = Nanoseconds() + 500'000'000;
-  const std::int64_t end = begin + static_cast<std::int64_t>(seconds * 1e9);
-  std::vector<pid_t> pids;
-  std::vector<std::string> files;
-  for (int who = 0; who < clients; ++who) {
-    files.push_back(StrCat(run.server.directory(), "/turns-", who));
-    std::vector<std::string> words = {
-        "/proc/self/exe", "--contender", run.server.url(), name,        StrCat(section),
-        StrCat(begin),    StrCat(end),   StrCat(who),      files.back()};
-    std::vector<char*> argv;
-    for (std::string& word : words) argv.push_back(word.data());
-    argv.push_back(nullptr);
-    pid_t pid = 0;
-    if (posix_spawn(&pid, argv[0], nullptr, nullptr, argv.data(), environ) != 0) {
-      Fatal("cannot start a contender");
-    }
-    pids.push_back(pid);
-  }
-  for (const pid_t pid : pids) {
-    int status = 0;
-    if (waitpid(pid, &status, 0) != pid || status != 0) Fatal("a contender failed");
-  }
-  std::vector<Turn> turns;
-  for (const std::string& path : files) {
-    std::ifstream file(path, std::ios::binary);
-    for (Turn turn{}; file.read(reinterpret_cast<char*>(&turn), sizeof(turn));) {
-      turns.push_back(turn);
-    }
-  }
-  return turns;
+                               const std::string& name, std::function<void()> warm = {}) {
+  return RunCrowd({.url = run.server.url(),
+                   .directory = run.server.directory(),
+                   .name = name,
+                   .size = clients,
+                   .section_us = section,
+                   .warm = std::move(warm)},
+                  seconds);
 }
 
 // What one question and its answer take, measured in the same run.
@@ -168,7 +76,6 @@ void MeasureProcesses(Run& run) {
   if (!run.report.Wants(hand_off) && !run.report.Wants(shares) && !run.report.Wants(longest)) {
     return;
   }
-  constexpr int kClients = 8;
   const Mode mode = ModeIsPossible(Mode::kPin) ? Mode::kPin : Mode::kSame;
   ApplyMode(mode, run.server.pid());
   const double round_trip = RoundTripMicroseconds(run);
@@ -199,16 +106,75 @@ void MeasureProcesses(Run& run) {
   }
 }
 
+// Whether `words` can be started and ends with 0. Says nothing.
+bool Succeeds(std::vector<std::string> words) {
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+  posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+  pid_t pid = 0;
+  const int error = posix_spawnp(&pid, argv[0], &actions, nullptr, argv.data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  int status = 0;
+  return error == 0 && waitpid(pid, &status, 0) == pid && status == 0;
+}
+
+// Locks that poll, of other libraries, in the place of ours. For the picture: the first of
+// `interpreters` that has the library runs `script`.
+void MeasurePeer(Run& run, const std::string& peer, const std::vector<std::string>& interpreters,
+                 const std::string& script) {
+  const std::string id = StrCat("contended.p8.peer.", peer);
+  if (!run.report.Wants(id)) return;
+  const std::string path = StrCat(COORD_PEERS "/", script);
+  std::string interpreter;
+  for (const std::string& candidate : interpreters) {
+    if (interpreter.empty() && Succeeds({candidate, path, "--available"})) interpreter = candidate;
+  }
+  if (interpreter.empty()) return run.report.Skip(id, StrCat(peer, " is not installed"));
+  const Mode mode = ModeIsPossible(Mode::kPin) ? Mode::kPin : Mode::kSame;
+  ApplyMode(mode, run.server.pid());
+  const double round_trip = RoundTripMicroseconds(run);
+  const double seconds = Seconds(run);
+  const Outcome outcome = Judge(RunCrowd({.program = {interpreter, path},
+                                          .url = run.server.url(),
+                                          .directory = run.server.directory(),
+                                          .name = StrCat("peer-", peer),
+                                          .size = kClients,
+                                          .section_us = kSectionMicroseconds},
+                                         seconds),
+                                kClients, seconds);
+  char line[400];
+  std::snprintf(
+      line, sizeof(line),
+      "hand-off p50 %.0f, p99 %.0f us; hiredis' round trip p50 %.0f us; %zu acquisitions\n"
+      "    acquisitions of a process: %.0f to %.0f\n"
+      "    the longest wait was %.1f ms; clients x section is %.1f ms",
+      outcome.hand_off_p50_us, outcome.hand_off_p99_us, round_trip, outcome.acquisitions,
+      outcome.least_share, outcome.largest_share, outcome.longest_wait_ms,
+      kClients * kSectionMicroseconds / 1e3);
+  run.report.Add(id, mode, outcome.hand_off_p50_us / round_trip, Bound(), line,
+                 {{"p50_us", outcome.hand_off_p50_us},
+                  {"p99_us", outcome.hand_off_p99_us},
+                  {"hiredis_round_trip_us", round_trip},
+                  {"least", outcome.least_share},
+                  {"most", outcome.largest_share},
+                  {"longest_ms", outcome.longest_wait_ms}});
+}
+
 // No polling storm: what the server runs for one acquisition, however many wait.
 void MeasureCommands(Run& run, int clients) {
   const std::string id = StrCat("contended.commands.w", clients);
   if (!run.report.Wants(id)) return;
   ApplyMode(ModeIsPossible(Mode::kPin) ? Mode::kPin : Mode::kSame, run.server.pid());
   HiredisCaller caller(run.server.socket_path());
-  const auto before = CommandCounts(caller);
+  std::map<std::string, std::int64_t> before;
   const double seconds = 2;
   const std::vector<Turn> turns =
-      RunProcesses(run, clients, kSectionMicroseconds, seconds, StrCat("crowd-", clients));
+      RunProcesses(run, clients, kSectionMicroseconds, seconds, StrCat("crowd-", clients),
+                   [&] { before = CommandCounts(caller); });
   const auto after = CommandCounts(caller);
   double all = 0, scripts = 0;
   for (const auto& [command, count] : after) {
@@ -429,26 +395,14 @@ void MeasureRenewals(Run& run) {
 
 void MeasureContended(Run& run) {
   MeasureProcesses(run);
+  // Debian's packages are for its own Python, which need not be the first in the path.
+  MeasurePeer(run, "redis_py", {"python3", "/usr/bin/python3"}, "redis_py_lock.py");
+  MeasurePeer(run, "redlock", {"node"}, "redlock.js");
   MeasureCommands(run, 8);
   MeasureCommands(run, 64);
   MeasureThreads(run);
   MeasureGrant(run);
   MeasureRenewals(run);
-}
-
-int RunContender(char** words) {
-  const std::string url = words[0], name = words[1], path = words[6];
-  const int section = std::atoi(words[2]);
-  const std::int64_t begin = std::strtoll(words[3], nullptr, 10);
-  const std::int64_t end = std::strtoll(words[4], nullptr, 10);
-  absl::StatusOr<Client> client = Client::Connect(url);
-  if (!client.ok()) Fatal(client.status().ToString());
-  const std::vector<Turn> turns =
-      TakeTurns(Mutex(*client, name), begin, end, section, std::atoi(words[5]));
-  std::ofstream file(path, std::ios::binary);
-  file.write(reinterpret_cast<const char*>(turns.data()),
-             static_cast<std::streamsize>(turns.size() * sizeof(Turn)));
-  return file.flush() ? 0 : 1;
 }
 
 }  // namespace coord::bench

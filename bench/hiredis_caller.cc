@@ -12,6 +12,37 @@ namespace {
 
 constexpr std::size_t kMostArguments = 32;
 
+struct Words {
+  std::array<std::string_view, kMostArguments> all;
+  std::size_t size = 0;  // 0: they are too many
+};
+
+Words EvalSha(const internal::ScriptText& script, std::initializer_list<std::string_view> keys,
+              std::initializer_list<std::string_view> args, std::string_view count) {
+  Words words{{"EVALSHA", script.sha1, count}, 3};
+  if (words.size + keys.size() + args.size() > words.all.size()) return {};
+  for (const std::string_view key : keys) words.all[words.size++] = key;
+  for (const std::string_view arg : args) words.all[words.size++] = arg;
+  return words;
+}
+
+// As hiredis wants them.
+struct Arguments {
+  explicit Arguments(std::span<const std::string_view> words)
+      : size(static_cast<int>(words.size())) {
+    for (std::size_t i = 0; i < words.size(); ++i) {
+      texts[i] = words[i].data();
+      sizes[i] = words[i].size();
+    }
+  }
+  std::array<const char*, kMostArguments> texts;
+  std::array<std::size_t, kMostArguments> sizes;
+  const int size;
+};
+
+// No script here has ten keys.
+char Digit(std::size_t count) { return static_cast<char>('0' + count); }
+
 }  // namespace
 
 HiredisCaller::HiredisCaller(const std::string& socket_path)
@@ -19,16 +50,11 @@ HiredisCaller::HiredisCaller(const std::string& socket_path)
   if (context_ == nullptr || context_->err != 0) Fatal("hiredis cannot connect to " + socket_path);
 }
 
-HiredisReply HiredisCaller::Send(std::span<const std::string_view> args) {
-  std::array<const char*, kMostArguments> text;
-  std::array<std::size_t, kMostArguments> size;
-  if (args.size() > kMostArguments) return nullptr;
-  for (std::size_t i = 0; i < args.size(); ++i) {
-    text[i] = args[i].data();
-    size[i] = args[i].size();
-  }
-  HiredisReply reply(static_cast<redisReply*>(
-      redisCommandArgv(context_.get(), static_cast<int>(args.size()), text.data(), size.data())));
+HiredisReply HiredisCaller::Send(std::span<const std::string_view> words) {
+  if (words.empty() || words.size() > kMostArguments) return nullptr;
+  Arguments arguments(words);
+  HiredisReply reply(static_cast<redisReply*>(redisCommandArgv(
+      context_.get(), arguments.size, arguments.texts.data(), arguments.sizes.data())));
   if (reply != nullptr && reply->type == REDIS_REPLY_ERROR) reply.reset();
   return reply;
 }
@@ -48,14 +74,35 @@ void HiredisCaller::Load(const internal::ScriptText& script) {
 HiredisReply HiredisCaller::Run(const internal::ScriptText& script,
                                 std::initializer_list<std::string_view> keys,
                                 std::initializer_list<std::string_view> args) {
-  const char count[] = {static_cast<char>('0' + keys.size())};  // no script here has ten keys
-  std::array<std::string_view, kMostArguments> all = {"EVALSHA", script.sha1,
-                                                      std::string_view(count, 1)};
-  std::size_t size = 3;
-  if (size + keys.size() + args.size() > all.size()) return nullptr;
-  for (const std::string_view key : keys) all[size++] = key;
-  for (const std::string_view arg : args) all[size++] = arg;
-  return Send({all.data(), size});
+  const char count = Digit(keys.size());
+  const Words words = EvalSha(script, keys, args, {&count, 1});
+  return Send({words.all.data(), words.size});
+}
+
+bool HiredisCaller::Append(const internal::ScriptText& script,
+                           std::initializer_list<std::string_view> keys,
+                           std::initializer_list<std::string_view> args) {
+  const char count = Digit(keys.size());
+  const Words words = EvalSha(script, keys, args, {&count, 1});
+  if (words.size == 0) return false;
+  Arguments arguments({words.all.data(), words.size});
+  return redisAppendCommandArgv(context_.get(), arguments.size, arguments.texts.data(),
+                                arguments.sizes.data()) == REDIS_OK;
+}
+
+bool HiredisCaller::Flush() {
+  for (int done = 0; done == 0;) {
+    if (redisBufferWrite(context_.get(), &done) != REDIS_OK) return false;
+  }
+  return true;
+}
+
+HiredisReply HiredisCaller::Receive() {
+  void* received = nullptr;
+  if (redisGetReply(context_.get(), &received) != REDIS_OK) return nullptr;
+  HiredisReply reply(static_cast<redisReply*>(received));
+  if (reply != nullptr && reply->type == REDIS_REPLY_ERROR) reply.reset();
+  return reply;
 }
 
 CheapOwnerIds::CheapOwnerIds() : random_(std::random_device()()) {

@@ -32,11 +32,17 @@ class HiredisCaller {
   HiredisReply Run(const internal::ScriptText& script, std::initializer_list<std::string_view> keys,
                    std::initializer_list<std::string_view> args);
 
+  // Run in three steps, to have several servers at work at once. False on an error, as above.
+  bool Append(const internal::ScriptText& script, std::initializer_list<std::string_view> keys,
+              std::initializer_list<std::string_view> args);
+  bool Flush();
+  HiredisReply Receive();
+
  private:
   struct FreeContext {
     void operator()(redisContext* context) const { redisFree(context); }
   };
-  HiredisReply Send(std::span<const std::string_view> args);
+  HiredisReply Send(std::span<const std::string_view> words);
 
   std::unique_ptr<redisContext, FreeContext> context_;
 };

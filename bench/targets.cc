@@ -90,7 +90,7 @@ std::chrono::duration<double> OurCpuTime(const RedisServer& server) {
 
 int Main(int argc, char** argv) {
   if (argc == 3 && std::strcmp(argv[1], "--memory-probe") == 0) return RunMemoryProbe(argv[2]);
-  if (argc == 9 && std::strcmp(argv[1], "--contender") == 0) return RunContender(argv + 2);
+  if (argc == 7 && std::strcmp(argv[1], "--contender") == 0) return RunContender(argv + 2);
   Arguments arguments;
   if (!Parse(argc, argv, arguments)) return Usage();
   // With --json, stdout is for a program, and people read stderr.
@@ -105,6 +105,7 @@ int Main(int argc, char** argv) {
   Run run{server, arguments.quick ? Effort::Quick() : Effort(), arguments.program, report};
   MeasureMutex(run);
   MeasureServerCpu(run);
+  MeasureQuorum(run);
   MeasureContended(run);
   MeasureClient(run);
   if (report.empty()) {

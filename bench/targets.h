@@ -19,6 +19,7 @@ struct Run {
 
 void MeasureMutex(Run& run);
 void MeasureServerCpu(Run& run);
+void MeasureQuorum(Run& run);
 void MeasureContended(Run& run);
 void MeasureClient(Run& run);
 
@@ -27,7 +28,7 @@ void MeasureClient(Run& run);
 int RunMemoryProbe(const std::string& url);
 
 // What MeasureContended starts, several at once: one client that wants the same lock as the others.
-// The words are its own.
+// The words are its own; see contenders.h.
 int RunContender(char** words);
 
 }  // namespace coord::bench

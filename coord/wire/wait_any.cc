@@ -162,9 +162,11 @@ WaitAny::Result WaitAny::Next(const CallLimits& limits, std::size_t* which) {
   while (true) {
     if (limits.stop.stop_requested()) return Result::kStopped;
     if (!spun) {
-      spun = true;
-      Spin(limits);
+      // What came may have been for others, such as the reply to a call that was given up: ours is
+      // behind it, and near.
+      spun = !Spin(limits);
       if (FindDone(which)) return Result::kDone;
+      if (!spun && !Passed(limits.deadline)) continue;
     }
     bool rung = false;
     if (LieDown()) rung = Poll(limits.deadline);
