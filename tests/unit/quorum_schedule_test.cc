@@ -95,6 +95,8 @@ enum class Bug {
   kBlindRelease,     // script: deletes whatever is there
   kBallotNotStored,  // script: the fence is not written
   kNoMemory,         // here: a release never remembers its owner
+  kSilenceIsAGrant,  // here: a server that does not answer in time counts as a vote
+  kRenewalByOne,     // here: what one server has renewed is valid
 };
 
 // A copy of a script with one passage replaced.
@@ -190,7 +192,7 @@ class Schedule {
 
   struct Seat {
     bool redialed = false, late_copy = false, copy_before = false, unreachable = false;
-    bool may_hold = false, asking = false, finished = false;
+    bool may_hold = false, asking = false, finished = false, silent = false;
     absl::Time sent;
     CallPtr acquire;  // the latest of the round, then the straggler, then the caller's release
     Step step = Step::kNothing, asked = Step::kNothing;
@@ -309,6 +311,7 @@ class Schedule {
   void Go(const AttemptPtr& a);
   void Conclude(const AttemptPtr& a);
   bool Won(const Attempt& a) const;
+  std::vector<Vote> VotesOf(const Attempt& a) const;
 
   // ---- A lease, as in quorum_held.cc ----
   void MakeLease(const AttemptPtr& a);
@@ -712,6 +715,7 @@ void Schedule::Take(const AttemptPtr& a, std::size_t s, Call& call) {
 void Schedule::FailPending(Attempt& a) {
   for (std::size_t s = 0; s < servers_.size(); ++s) {
     if (!a.round.Pending(s)) continue;
+    a.seats[s].silent = true;
     a.round.Failed(s, absl::UnavailableError("no answer"), a.round.MayHold(s), Calendar(a.client));
   }
 }
@@ -734,7 +738,18 @@ bool Schedule::Won(const Attempt& a) const {
                                    [](const Vote& vote) { return vote.ballot != 0; });
     return static_cast<std::size_t>(any) >= MajorityOf(votes.size());
   }
+  if (bug_ == Bug::kSilenceIsAGrant) {
+    return internal::CountVotes(VotesOf(a), a.round.ballot()) >= MajorityOf(servers_.size());
+  }
   return a.round.verdict() == QuorumRound::Verdict::kWon;
+}
+
+std::vector<Vote> Schedule::VotesOf(const Attempt& a) const {
+  std::vector<Vote> votes(a.round.votes().begin(), a.round.votes().end());
+  for (std::size_t s = 0; s < votes.size() && bug_ == Bug::kSilenceIsAGrant; ++s) {
+    if (a.seats[s].silent) votes[s] = {a.round.ballot(), Now(a.client) + a.ttl};
+  }
+  return votes;
 }
 
 // After anything that may have changed the round.
@@ -768,7 +783,7 @@ void Schedule::Conclude(const AttemptPtr& a) {
   client.highest = a->round.Remembered(client.highest);
   const bool won = a->phase == Phase::kVoting && Won(*a);
   a->ballot = a->round.ballot();
-  a->votes.assign(a->round.votes().begin(), a->round.votes().end());
+  a->votes = VotesOf(*a);
   if (won && ValidUntilNow(*a) > Now(c)) {
     client.failures = 0;
     a->phase = Phase::kHeld;
@@ -807,6 +822,13 @@ absl::Time Schedule::ValidUntilNow(const Attempt& a) const {
     std::vector<Vote> votes = a.votes;
     for (Vote& vote : votes) vote.ballot = vote.ballot == 0 ? 0 : a.ballot;
     return internal::MajorityValidUntil(votes, a.ballot);
+  }
+  if (bug_ == Bug::kRenewalByOne) {
+    absl::Time latest = absl::InfinitePast();
+    for (const Vote& vote : a.votes) {
+      if (vote.ballot == a.ballot) latest = std::max(latest, vote.valid_until);
+    }
+    return latest;
   }
   return internal::MajorityValidUntil(a.votes, a.ballot);
 }
@@ -1113,7 +1135,9 @@ INSTANTIATE_TEST_SUITE_P(
                       Planted{"LongValidity", Bug::kLongValidity, "both hold|is not above"},
                       Planted{"BlindRelease", Bug::kBlindRelease, "both hold|is not above"},
                       Planted{"BallotNotStored", Bug::kBallotNotStored, "is not above"},
-                      Planted{"NoMemory", Bug::kNoMemory, "after its release"}),
+                      Planted{"NoMemory", Bug::kNoMemory, "after its release"},
+                      Planted{"SilenceIsAGrant", Bug::kSilenceIsAGrant, "believes in a lease"},
+                      Planted{"RenewalByOne", Bug::kRenewalByOne, "both hold|is not above"}),
     [](const auto& test) { return std::string(test.param.name); });
 
 }  // namespace
