@@ -149,6 +149,17 @@ using Servers = std::vector<std::unique_ptr<SimulatedRedis>>;
 class Schedule {
  public:
   Schedule(std::uint64_t seed, Bug bug, const Scripts& scripts, Servers& redises, Tally& tally);
+  ~Schedule() {
+    // Attempts have calls, and calls tell attempts.
+    for (const std::weak_ptr<Call>& weak : calls_) {
+      const CallPtr call = weak.lock();
+      if (call == nullptr) continue;
+      call->then = nullptr;
+      call->link = nullptr;
+    }
+  }
+  Schedule(const Schedule&) = delete;
+  Schedule& operator=(const Schedule&) = delete;
   // What went wrong; empty when nothing did.
   std::string Run();
 
@@ -344,6 +355,7 @@ class Schedule {
   std::vector<Server> servers_;
   std::vector<Client> clients_;
   std::vector<Promise> promises_;
+  std::vector<std::weak_ptr<Call>> calls_;  // all there were
   Ballot last_token_ = 0;
 };
 
@@ -465,6 +477,7 @@ Schedule::CallPtr Schedule::Send(std::size_t c, std::size_t s, int channel, Step
   if (step == Step::kRelease) call->args = {a->owner, remember ? StrCat(kMemoryMs) : "0"};
   if (step == Step::kBirth) call->args = {StrCat(kMaxTtlMs), StrCat(tolerance_ms_)};
   link->calls.push_back(call);
+  calls_.push_back(call);
   if (link->deaf) return call;
   const bool lost = Faults() && random_.Percent(server.request_loss);
   Us arrival = std::max(now_ + Delay(), link->arrival);
