@@ -9,31 +9,35 @@
 -- Returns  1 when released, 0 when this owner does not have it
 -- Retry    unsafe: a repetition cannot tell "released before" from "lost"; mutex_withdraw is the repetition
 local call = redis.call
-local value = call('GET', KEYS[1])
-if value == ARGV[1] and not ARGV[2] then
+local value, owner = call('GET', KEYS[1]), ARGV[1]
+if value == owner and not ARGV[2] then
   call('DEL', KEYS[1])
   return 1
 end
-local owner = ARGV[1]
 if value == '~' .. owner and not ARGV[2] then
   -- What pass_on does below, for the case that is most frequent by far: a writer is first, and alive; nobody has withdrawn lately; the clock
-  -- goes on.
-  local entry = call('LPOP', KEYS[3])
-  local dead, claim, heir, channel = string.match(entry or '', '^(%d+) %d+ (%d+) w (%S+) (.+)$')
+  -- goes on. Found by place instead of by pattern, which costs a server half as much.
+  local entry = call('LPOP', KEYS[3]) or ''
+  local find, sub = string.find, string.sub
+  local claim_end, heir_begin = find(entry, ' w ', 32, true)
+  local heir_end = claim_end and find(entry, ' ', heir_begin + 1, true)
   local now = call('TIME')
   local us = now[2]
-  if #us < 6 then us = string.sub('00000', #us) .. us end
-  if dead and dead >= now[1] .. string.sub(us, 1, 3) then
-    local token = '~' .. now[1] .. us
-    local last = call('SET', KEYS[2], token, 'PX', '172800000', 'GET')
+  if #us < 6 then us = sub('00000', #us) .. us end
+  local token = '~' .. now[1] .. us
+  local claim = heir_end and sub(entry, 32, claim_end - 1)
+  if claim and tonumber(claim) and sub(entry, 1, 13) >= sub(token, 2, 14) then
+    local last = call('SET', KEYS[2], token, 'KEEPTTL', 'GET')
     if not last or #last == 17 and last < token then
+      if not last or sub(last, 2, 8) ~= sub(token, 2, 8) then call('PEXPIRE', KEYS[2], '173800000') end
+      local heir = sub(entry, heir_begin + 1, heir_end - 1)
       call('SET', KEYS[1], '~' .. heir, 'PX', claim)
-      redis.pcall('PUBLISH', channel, heir .. ' ' .. string.sub(token, 2) .. ' ' .. claim)
+      redis.pcall('PUBLISH', sub(entry, heir_end + 1), heir .. ' ' .. sub(token, 2) .. ' ' .. claim)
       return 1
     end
     call('SET', KEYS[2], last, 'PX', '172800000')
   end
-  if entry then call('LPUSH', KEYS[3], entry) end
+  if entry ~= '' then call('LPUSH', KEYS[3], entry) end
 end
 local readers_wait = value == '~~' .. owner
 if not readers_wait and value ~= '~' .. owner and value ~= owner then return 0 end

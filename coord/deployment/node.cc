@@ -104,7 +104,8 @@ absl::StatusOr<std::shared_ptr<Connection>> Node::Dial(const CallLimits& limits,
     absl::StatusOr<std::unique_ptr<Socket>> socket =
         internal::Dial(options_.endpoint, *addresses, bounded);
     if (!socket.ok()) return socket.status();
-    const SpinMode spin = background ? SpinMode::kNever : options_.spin;
+    const SpinJudge spin(background ? SpinMode::kNever : options_.spin,
+                         options_.endpoint.local() ? SpinJudge::kLocalBudget : SpinJudge::kBudget);
     auto connection =
         std::make_shared<Connection>(*std::move(socket), name_, spin, RespLimits{},
                                      background ? options_.on_push : Connection::PushHandler());
@@ -155,8 +156,10 @@ absl::StatusOr<Reply> Node::Execute(Request& request, const CallLimits& limits, 
     if (!connection.ok()) {
       return Annotate(connection.status(), StrCat(request.what(), " not sent"));
     }
-    Reply reply;
-    Exchange exchange(request.bytes(), request.bytes().size(), std::span<Reply>(&reply, 1));
+    Reply replies[2];
+    Exchange exchange(request.bytes(), request.bytes().size(),
+                      std::span<Reply>(replies, request.replies()));
+    Reply& reply = replies[request.replies() - 1];
     if (trace != nullptr) trace->sent = clock().Now();
     if (absl::Status status = RunOnce(**connection, exchange, limits, request.what(), name_);
         !status.ok()) {

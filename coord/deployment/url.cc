@@ -83,7 +83,7 @@ class Parser {
     if (colon == std::string_view::npos || colon == 0 || !is_scheme) {
       // What stands here may be "user:password@host": it is shown only when it cannot.
       const bool plain = text_.find_first_of(":@?=/") == std::string_view::npos;
-      return InvalidArgument(StrCat("the URL", plain ? " " + Quoted(text_) : "",
+      return InvalidArgument(StrCat("the URL", plain ? StrCat(" ", Quoted(text_)) : std::string(),
                                     " has no scheme before \"://\": one of ", kSchemeList));
     }
     const std::string lower = absl::AsciiStrToLower(ToAbsl(scheme));

@@ -55,7 +55,7 @@ std::string Url::Redacted() const {
   }
   out += HostsText(*this);
   out += Encode(path, "/");
-  if (scheme == Scheme::kSentinel) out += "/" + Encode(sentinel_master);
+  if (scheme == Scheme::kSentinel) out += StrCat("/", Encode(sentinel_master));
   if (db_in_path && db != 0) out += StrCat("/", db);
 
   char separator = '?';

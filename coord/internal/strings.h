@@ -25,7 +25,7 @@ requires std::is_integral_v<Integer>
 void AppendPiece(std::string& out, Integer value) {
   char digits[24];
   const auto end = std::to_chars(digits, digits + sizeof(digits), value).ptr;
-  out.append(digits, end);
+  out.append(digits, static_cast<std::size_t>(end - digits));
 }
 
 // Concatenates strings and integers.

@@ -22,6 +22,7 @@ LeaseState::LeaseState(Session& session, LeaseIdentity identity, const LeaseTerm
     : session_(session),
       identity_(std::move(identity)),
       doubtful_(terms.doubtful),
+      waited_(terms.waited),
       keep_until_(terms.keep_until),
       listener_(std::move(listener)),
       ttl_(terms.ttl),
@@ -146,7 +147,9 @@ absl::Status LeaseState::Release(const CallLimits& limits,
   absl::StatusOr<Reply> reply = Reply();
   bool repeated = false;
   if (!doubtful_) {
-    reply = session_.Execute(identity_.lock->Release(identity_.owner, unused), limits);
+    Request release = identity_.lock->Release(identity_.owner, unused);
+    if (waited_) release.TellOthersFirst();
+    reply = session_.Execute(std::move(release), limits);
     repeated = !reply.ok() && IsOutcomeUnknown(reply.status()) &&
                reply.status().code() == absl::StatusCode::kUnavailable;
   }
@@ -179,7 +182,7 @@ std::optional<LeaseTerms> LeaseState::HandOver(absl::Duration ttl, absl::Duratio
     if (phase_ != Phase::kHeld || ttl_ != ttl) return std::nullopt;
     if (valid_until_ - session_.clock().Now() < least) return std::nullopt;
     phase_ = Phase::kReleased;
-    terms = LeaseTerms{ttl_, valid_until_, renew_at_, absl::InfiniteFuture(), doubtful_};
+    terms = LeaseTerms{ttl_, valid_until_, renew_at_, absl::InfiniteFuture(), doubtful_, waited_};
     // An answer to what has been asked would not reach the one who takes over.
     if (renewing_) terms.renew_at = RetryRenewalAt(session_.clock().Now(), ttl_);
   }
@@ -201,7 +204,7 @@ absl::StatusOr<LeaseTerms> LeaseState::Detach() {
       return LostStatus();
     } else {
       phase_ = Phase::kReleased;
-      terms = LeaseTerms{ttl_, valid_until_, renew_at_, keep_until_, doubtful_};
+      terms = LeaseTerms{ttl_, valid_until_, renew_at_, keep_until_, doubtful_, waited_};
     }
   }
   session_.background().Remove(*this);

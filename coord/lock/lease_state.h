@@ -32,6 +32,7 @@ struct LeaseTerms {
   absl::Time renew_at;
   absl::Time keep_until = absl::InfiniteFuture();  // it is not renewed beyond this
   bool doubtful = false;                           // a copy of the acquire may still be under way
+  bool waited = false;                             // others may wait now, as this owner did
 };
 
 class LeaseState;
@@ -94,6 +95,7 @@ class LeaseState final : public Beat {
   Session& session_;
   const LeaseIdentity identity_;
   const bool doubtful_;
+  const bool waited_;
   const absl::Time keep_until_;
   const std::shared_ptr<LossListener> listener_;
 

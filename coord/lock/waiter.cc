@@ -76,7 +76,8 @@ absl::Duration Waiter::Period() const {
 void Waiter::Grant(std::uint64_t token, absl::Time valid_until, absl::Time renew_at) {
   phase_ = Phase::kGranted;
   token_ = token;
-  terms_ = LeaseTerms{ttl_, valid_until, renew_at, absl::InfiniteFuture(), doubtful_};
+  terms_ =
+      LeaseTerms{ttl_, valid_until, renew_at, absl::InfiniteFuture(), doubtful_, ticket_ != "0"};
   ask_at_ = absl::InfiniteFuture();
   Rouse();
 }

@@ -26,7 +26,7 @@ constexpr std::size_t kKeptBuffer = 256 * 1024;
 
 }  // namespace
 
-Connection::Connection(std::unique_ptr<Socket> socket, std::string peer, SpinMode spin,
+Connection::Connection(std::unique_ptr<Socket> socket, std::string peer, SpinJudge spin,
                        RespLimits limits, PushHandler on_push)
     : socket_(std::move(socket)),
       peer_(std::move(peer)),

@@ -78,7 +78,7 @@ class Connection {
   // reads, with no lock held; must not block or call back.
   using PushHandler = std::function<void(Reply)>;
 
-  Connection(std::unique_ptr<Socket> socket, std::string peer, SpinMode spin,
+  Connection(std::unique_ptr<Socket> socket, std::string peer, SpinJudge spin,
              RespLimits limits = {}, PushHandler on_push = {});
   ~Connection();
   Connection(const Connection&) = delete;

@@ -70,8 +70,7 @@ bool Connection::Receive(SteadyTime deadline) {
   const std::span<char> room = parser_.Prepare(kReceiveSize);
   ssize_t n = -EAGAIN;
   if (spin_.ShouldSpin()) {
-    const SteadyTime until =
-        std::min(deadline, std::chrono::steady_clock::now() + SpinJudge::kBudget);
+    const SteadyTime until = std::min(deadline, std::chrono::steady_clock::now() + spin_.budget());
     do {
       if (deferred_.load(std::memory_order_relaxed) != 0) {
         MutexLock lock(mutex_);

@@ -35,10 +35,19 @@ Request Request::Call(const ScriptText& script, std::span<const std::string_view
   return request;
 }
 
+void Request::TellOthersFirst() {
+  constexpr std::string_view kPing = "*1\r\n$4\r\nPING\r\n";
+  if (prefix_ > 0) return;
+  bytes_.insert(0, kPing);
+  prefix_ = kPing.size();
+  tail_ += prefix_;
+}
+
 bool Request::UseEval() {
   if (script_ == nullptr) return false;
   std::string eval;
   eval.reserve(bytes_.size() + script_->text.size() + 32);
+  eval.append(bytes_, 0, prefix_);
   AppendArrayHeader(eval, arity_);
   eval.append("$4\r\nEVAL\r\n");
   AppendBulk(eval, script_->text);

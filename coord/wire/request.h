@@ -27,6 +27,15 @@ class Request {
   bool retry_safe() const { return retry_safe_; }
   void set_retry_safe(bool safe) { retry_safe_ = safe; }
 
+  // Asks for what the command publishes to be sent before its own reply. A server writes out first
+  // what it began to write last, and what a script publishes it begins before the script's reply;
+  // a PING in front begins ours earlier still. It spares those who wait for the message the time of
+  // a write and, on the caller's own CPU, of what the caller does next. A wish: where a server
+  // does otherwise, nothing else changes. One-command calls only (see replies()).
+  void TellOthersFirst();
+  // How many replies come, of which the last is the command's.
+  std::size_t replies() const { return prefix_ > 0 ? 2 : 1; }
+
   // What to send when the server does not know the script (NOSCRIPT). False when that is what it
   // already is.
   bool UseEval();
@@ -35,6 +44,7 @@ class Request {
   std::string bytes_;
   std::string what_;
   const ScriptText* script_ = nullptr;  // borrowed; null for a plain command and after UseEval
+  std::size_t prefix_ = 0;              // of bytes, the PING in front
   std::size_t tail_ = 0;                // where numkeys, keys and arguments start in bytes_
   std::size_t arity_ = 0;
   bool retry_safe_ = false;

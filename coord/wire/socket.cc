@@ -136,6 +136,10 @@ StopEvent::StopEvent(const std::stop_token& stop) {
 
 StopEvent::~StopEvent() = default;
 
+bool Endpoint::local() const {
+  return !path.empty() || host == "localhost" || host == "::1" || host.starts_with("127.");
+}
+
 std::string Endpoint::ToString() const {
   if (!path.empty()) return StrCat("unix:", path);
   if (host.find(':') != std::string::npos) return StrCat("[", host, "]:", port);

@@ -59,6 +59,8 @@ struct Endpoint {
   std::string path;
   std::string host;
   std::uint16_t port = 0;
+  // Whether it can only be on this host: a unix socket or a loopback address.
+  bool local() const;
   std::string ToString() const;  // "unix:/run/x.sock", "db1:6379", "[::1]:6379"
 };
 

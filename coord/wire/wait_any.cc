@@ -188,8 +188,8 @@ bool WaitAny::Spin(const CallLimits& limits) {
     }
   }
   if (first == nullptr || !first->connection->spin().ShouldSpin()) return false;
-  const SteadyTime until =
-      std::min(limits.deadline, std::chrono::steady_clock::now() + SpinJudge::kBudget);
+  const SteadyTime until = std::min(
+      limits.deadline, std::chrono::steady_clock::now() + first->connection->spin().budget());
   // The judge is the reader's: it hears how it went before the role is passed on.
   SpinJudge* judge = &first->connection->spin();
   bool progress = false;

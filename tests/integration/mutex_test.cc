@@ -282,6 +282,47 @@ TEST_F(MutexTest, TokensRiseThoughTheClockHasSteppedBackAndTheDataIsKept) {
   EXPECT_LT(last, static_cast<std::uint64_t>(ahead) + 1000);
 }
 
+TEST_F(MutexTest, TheFenceOutlivesTheLongestLeaseByADayThoughItsTimeIsSeldomWritten) {
+  constexpr std::int64_t kHour = 3'600'000;
+  const Client other = ConnectTo(server_);
+  // A token of 20 minutes ago whose record is about to go: found by an acquire, then by a release
+  // that hands the lock on.
+  for (const bool waited : {false, true}) {
+    SetFenceAhead(-absl::Minutes(20));
+    redis_.Command({"PEXPIRE", kFence, "60000"});
+    ASSERT_OK_AND_ASSIGN(Lease first, mutex_.TryAcquire());
+    EXPECT_GT(redis_.Integer({"PTTL", kFence}), 48 * kHour);
+    if (!waited) continue;
+    absl::StatusOr<Lease> second = absl::UnknownError("");
+    std::jthread waiter([&] { second = Mutex(other, "deploy").Acquire(absl::Seconds(10)); });
+    while (redis_.Integer({"LLEN", kQueue}) == 0) std::this_thread::yield();
+    redis_.Command({"SETRANGE", kFence, "1", "1700000000000000"});  // behind its mark
+    redis_.Command({"PEXPIRE", kFence, "60000"});
+    EXPECT_OK(first.Release());
+    waiter.join();
+    EXPECT_OK(second.status());
+    EXPECT_GT(redis_.Integer({"PTTL", kFence}), 48 * kHour);
+  }
+  // And one of just now, which has at least two days left.
+  redis_.Command({"PEXPIRE", kFence, std::to_string(48 * kHour)});
+  ASSERT_OK_AND_ASSIGN(Lease lease, mutex_.TryAcquire());
+  EXPECT_GT(redis_.Integer({"PTTL", kFence}), 47 * kHour);
+}
+
+TEST_F(MutexTest, AHolderWhoHadToWaitReleasesThoughTheServerHasForgottenTheScripts) {
+  const Client other = ConnectTo(server_);
+  ASSERT_OK_AND_ASSIGN(Lease first, Mutex(other, "deploy").TryAcquire());
+  std::jthread releases([&] {
+    while (redis_.Integer({"LLEN", kQueue}) == 0) std::this_thread::yield();
+    EXPECT_OK(first.Release());
+  });
+  ASSERT_OK_AND_ASSIGN(Lease second, mutex_.Acquire(absl::Seconds(10)));
+  releases.join();
+  redis_.Command({"SCRIPT", "FLUSH"});
+  EXPECT_OK(second.Release());
+  EXPECT_EQ(redis_.Integer({"EXISTS", kLease}), 0);
+}
+
 TEST_F(MutexTest, TokensRiseWithinOneMicrosecond) {
   // In one script the server's clock stands still, so all of these have the same microsecond.
   std::string body = ScriptText("mutex_acquire");

@@ -120,5 +120,18 @@ TEST(RequestTest, EvalCarriesTheTextAndTheSameKeysAndArguments) {
   EXPECT_FALSE(request.UseEval());
 }
 
+TEST(RequestTest, WithAPingInFrontOthersHearOfItFirstAndTheLastReplyIsItsOwn) {
+  const std::string_view keys[] = {"k1"};
+  Request request = Request::Call(kScript, keys, {});
+  EXPECT_EQ(request.replies(), 1u);
+  request.TellOthersFirst();
+  request.TellOthersFirst();  // once is enough
+  EXPECT_EQ(request.replies(), 2u);
+  EXPECT_EQ(request.bytes(), Encoded({"PING"}) + Encoded({"EVALSHA", kScript.sha1, "1", "k1"}));
+  EXPECT_TRUE(request.UseEval());
+  EXPECT_EQ(request.replies(), 2u);
+  EXPECT_EQ(request.bytes(), Encoded({"PING"}) + Encoded({"EVAL", "return 1", "1", "k1"}));
+}
+
 }  // namespace
 }  // namespace coord::internal

@@ -47,7 +47,8 @@ struct Wire {
     int fds[2];
     EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
     peer.Reset(fds[1]);
-    connection = std::make_unique<Connection>(std::make_unique<PairSocket>(fds[0]), "peer", spin);
+    connection =
+        std::make_unique<Connection>(std::make_unique<PairSocket>(fds[0]), "peer", SpinJudge(spin));
   }
   void Say(std::string_view bytes) const {
     EXPECT_EQ(send(peer.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL),
