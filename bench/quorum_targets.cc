@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "bench/command_stats.h"
+#include "bench/contenders.h"
 #include "bench/hiredis_caller.h"
 #include "bench/machine.h"
 #include "bench/targets.h"
@@ -94,7 +95,8 @@ class HiredisFanOut {
     });
     if (!granted) return false;
     for (HiredisCaller& caller : callers_) {
-      if (!caller.Append(internal::kQuorumRelease, {"coord:{them}:lease", "coord:{them}:fence"},
+      if (!caller.Append(internal::kQuorumRelease,
+                         {"coord:{them}:lease", "coord:{them}:fence", "coord:{them}:hints"},
                          {owner, "0"})) {
         return false;
       }
@@ -251,13 +253,55 @@ void MeasureStopped(Run& run, const Servers& servers) {
                  {{"one_stopped_us", Median(four)}, {"all_up_us", Median(all)}});
 }
 
+// Two callers, each waiting for the other. Both pause after a release, so that it is not the one
+// who has just had it who gets it again.
+void MeasureHandOff(Run& run, const Servers& servers) {
+  const std::string id = "quorum.hand_off_us";
+  if (!run.report.Wants(id)) return;
+  const Mode mode = ModeIsPossible(Mode::kPin) ? Mode::kPin : Mode::kSame;
+  ApplyMode(mode, servers);
+  const int turns = 10 * run.effort.rounds;
+  std::vector<Turn> all;
+  std::vector<std::vector<Turn>> own(2);
+  {
+    std::vector<std::jthread> threads;
+    for (int who = 0; who < 2; ++who) {
+      threads.emplace_back([&, who] {
+        const CoordQuorum quorum(servers, SpinMode::kAdaptive);
+        for (int i = 0; i < turns; ++i) {
+          Turn turn{Nanoseconds(), 0, 0, who};
+          absl::StatusOr<Lease> lease = quorum.mutex().Acquire(absl::Seconds(20));
+          if (!lease.ok()) Fatal(lease.status().ToString());
+          turn.got = Nanoseconds();
+          std::this_thread::sleep_for(std::chrono::milliseconds(30));
+          turn.released = Nanoseconds();
+          if (absl::Status status = lease->Release(); !status.ok()) Fatal(status.ToString());
+          own[static_cast<std::size_t>(who)].push_back(turn);
+          std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        }
+      });
+    }
+  }
+  for (const std::vector<Turn>& turns_of_one : own) {
+    all.insert(all.end(), turns_of_one.begin(), turns_of_one.end());
+  }
+  const Outcome outcome = Judge(std::move(all), 2, 1);
+  char line[160];
+  std::snprintf(line, sizeof(line),
+                "from a release to the other's return from Acquire: p50 %.0f, p99 %.0f us; 2 "
+                "clients, a section of 30 ms, %zu acquisitions",
+                outcome.hand_off_p50_us, outcome.hand_off_p99_us, outcome.acquisitions);
+  run.report.Add(id, mode, outcome.hand_off_p50_us, Bound(), line,
+                 {{"p50_us", outcome.hand_off_p50_us}, {"p99_us", outcome.hand_off_p99_us}});
+}
+
 }  // namespace
 
 void MeasureQuorum(Run& run) {
   const std::string sleeping = "quorum.t1.pin.vs_fanout";
   const std::string spinning = "quorum.t1.pin.spin.vs_fanout";
   if (!run.report.Wants(sleeping) && !run.report.Wants(spinning) &&
-      !run.report.Wants("quorum.t1.first_majority_us")) {
+      !run.report.Wants("quorum.t1.first_majority_us") && !run.report.Wants("quorum.hand_off_us")) {
     return;
   }
   static Servers servers;  // Fatal's exit() still ends them
@@ -268,6 +312,7 @@ void MeasureQuorum(Run& run) {
   Against(run, servers, sleeping, SpinMode::kNever, Bound::AtLeast(1.4));
   Against(run, servers, spinning, SpinMode::kAdaptive, Bound::AtLeast(2.2));
   MeasureStopped(run, servers);
+  MeasureHandOff(run, servers);
   servers.clear();
 }
 

@@ -46,6 +46,14 @@ internal::ReplicaWait ReplicasOf(const MutexOptions& options) {
   return {options.wait_replicas, options.replica_timeout};
 }
 
+internal::QuorumLock QuorumLockOf(const internal::Session& session,
+                                  const internal::LockProtocol& lock, const MutexOptions& options) {
+  return {lock.name(),
+          {lock.keys().lease, lock.keys().fence, *session.Key("mutex", lock.name(), "hints")},
+          options.ttl,
+          options.max_hold};
+}
+
 }  // namespace
 
 Mutex::Mutex(Client client, std::string_view name, MutexOptions options)
@@ -79,8 +87,9 @@ Mutex::Mutex(Quorum quorum, std::string_view name, MutexOptions options)
     : Mutex(internal::ClientOf(internal::CoreOf(quorum)->member(0).session()), name, options) {
   quorum_ = internal::CoreOf(quorum);
   if (usable_.ok()) usable_ = quorum_->CheckTtl(options_.ttl);
-  if (usable_.ok() && options_.max_hold != absl::InfiniteDuration()) {
-    usable_ = internal::InvalidArgument("max_hold is not supported with a quorum");
+  if (usable_.ok() && options_.wait_replicas > 0) {
+    usable_ = internal::InvalidArgument(
+        "wait_replicas is for one deployment; the servers of a quorum stand for themselves");
   }
 }
 
@@ -91,9 +100,9 @@ absl::StatusOr<Lease> Mutex::TryAcquire(CallOptions options) const {
   absl::StatusOr<CallLimits> limits = session->Limits(options);
   if (!limits.ok()) return limits.status();
   if (quorum_ != nullptr) {
-    return internal::AcquireFromQuorum(
-        quorum_, {name_, lock_->keys().lease, lock_->keys().fence, options_.ttl}, false,
-        options.timeout.value_or(client_.options().timeout), options.stop);
+    return internal::AcquireFromQuorum(quorum_, QuorumLockOf(*session, *lock_, options_), false,
+                                       options.timeout.value_or(client_.options().timeout),
+                                       options.stop);
   }
   absl::StatusOr<std::shared_ptr<internal::LeaseState>> state = internal::TryOnce(
       *session, lock_, options_.ttl, options_.max_hold, *limits, ReplicasOf(options_));
@@ -110,8 +119,7 @@ absl::StatusOr<Lease> Mutex::Acquire(absl::Duration timeout, std::stop_token sto
   if (!usable_.ok()) return usable_;
   if (quorum_ != nullptr) {
     return internal::AcquireFromQuorum(
-        quorum_, {name_, lock_->keys().lease, lock_->keys().fence, options_.ttl}, true, timeout,
-        stop);
+        quorum_, QuorumLockOf(internal::SessionOf(client_), *lock_, options_), true, timeout, stop);
   }
   const std::shared_ptr<internal::Session> session = internal::SharedSessionOf(client_);
   if (absl::Status status = session->Usable(); !status.ok()) return status;

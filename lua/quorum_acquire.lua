@@ -1,13 +1,15 @@
 -- quorum_acquire: one server's vote for a lease, under a ballot that becomes its token.
 --
--- KEYS[1]  lease key: the owner id, with the lease's time to live; '~' before it while somebody waits in the queue of a mutex on this server
+-- KEYS[1]  lease key: the owner id, with the lease's time to live; '~' before it while somebody waits
 -- KEYS[2]  fence key: the highest ballot granted, 16 digits; while owners are to be remembered that have withdrawn, '~' and the ballot, and a
 --          line "<until, ms of server time> <owner>" for each
 -- KEYS[3]  marker, as in quorum_birth
+-- KEYS[4..n]  only to wait: hints key, a sorted set of those who wait by when they came, ms of server time
 -- ARGV[1]  owner id
 -- ARGV[2]  time to live, milliseconds
 -- ARGV[3]  ballot, 16 digits
 -- ARGV[4]  "<max ttl, ms> <clock tolerance, ms>", as the marker has them
+-- ARGV[5..n]  only to wait: "<id> <channel>" of who waits
 -- Returns  {1, ballot, milliseconds left} when this owner has it, be it from before; {0, fence, milliseconds left, holder} when another has it;
 --          {-1, fence} when the ballot is not above that; {-2, us of server time} when the ballot is too far ahead of it;
 --          {-3, us until it votes} in quarantine; {-4} without a marker; {-5, settings} when the marker has others; {-6} when this owner has
@@ -42,13 +44,29 @@ if last and string.sub(last, 1, 1) == '~' then
 end
 if not last or last == '0000000000000000' then last = string.format('%016.0f', now - 86400000000) end
 
-if holder and string.sub(holder, 1, 1) == '~' then holder = string.sub(holder, 2) end
-if holder and holder ~= owner then return {0, last, call('PTTL', KEYS[1]), holder} end
+local waiter, told = ARGV[5], false
+if holder and string.sub(holder, 1, 1) == '~' then holder, told = string.sub(holder, 2), true end
+if holder and holder ~= owner then
+  if waiter then
+    -- Whose release finds the mark tells the first who waits. Who waits asks again within a tenth of a second, and so stays in there.
+    -- A server that is full says no, and nobody is told there.
+    if type(redis.pcall('ZADD', KEYS[4], 'NX', time[1] * 1000 + math.floor(time[2] / 1000), waiter)) == 'number' then
+      call('PEXPIRE', KEYS[4], 5000)
+      if not told then call('SET', KEYS[1], '~' .. holder, 'KEEPTTL') end
+    end
+  end
+  return {0, last, call('PTTL', KEYS[1]), holder}
+end
 if holder and ballot <= last then return {1, last, call('PTTL', KEYS[1])} end
 if last < votes then last = votes end
 if ballot <= last then return {-1, last} end
 if ballot > now and ballot - now > string.match(settings, '%d+$') * 1000 then return {-2, now} end
 call('SET', KEYS[2], mark .. ballot .. lines, 'PX', '172800000')
 if holder then return {1, ballot, call('PTTL', KEYS[1])} end
-call('SET', KEYS[1], owner, 'PX', ttl)
+local others = ''
+if waiter then
+  call('ZREM', KEYS[4], waiter)
+  if call('EXISTS', KEYS[4]) == 1 then others = '~' end
+end
+call('SET', KEYS[1], others .. owner, 'PX', ttl)
 return {1, ballot, ttl}

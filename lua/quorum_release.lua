@@ -2,6 +2,7 @@
 --
 -- KEYS[1]  lease key, as in quorum_acquire
 -- KEYS[2]  fence key, as in quorum_acquire
+-- KEYS[3..n]  only of a lease that was held: hints key, as in quorum_acquire
 -- ARGV[1]  owner id
 -- ARGV[2]  how long to refuse it, milliseconds; 0 for not at all
 -- Returns  1 when this owner had the lease, 0 when not
@@ -13,6 +14,14 @@ local call = redis.call
 local holder = call('GET', KEYS[1])
 local had = 0
 if holder == owner or holder == '~' .. owner then had = call('DEL', KEYS[1]) end
+if had == 1 and KEYS[3] and holder ~= owner then
+  local first = call('ZRANGE', KEYS[3], 0, 0)[1]
+  if first then
+    call('ZREM', KEYS[3], first)
+    local id, channel = string.match(first, '^(%S+) (.+)$')
+    if id then redis.pcall('PUBLISH', channel, id .. ' ' .. owner) end
+  end
+end
 if memory == '0' then return had end
 
 local time = call('TIME')

@@ -4,6 +4,9 @@
 #include <chrono>
 #include <optional>
 
+#include "coord/internal/backoff.h"
+#include "coord/internal/sync.h"
+
 namespace coord::internal {
 
 bool SleepUntil(SteadyTime deadline, const CallLimits& limits) {
@@ -24,16 +27,11 @@ bool SleepUntil(SteadyTime deadline, const CallLimits& limits) {
   return false;
 }
 
-absl::Duration PollingWait::Pause(int asked, absl::Duration holder_left, double random) {
+absl::Duration PollingPause(int asked, absl::Duration holder_left, double random) {
   constexpr BackoffLimits kPause{absl::Milliseconds(4), absl::Milliseconds(100)};
   // At least a quarter of the bound, so that an unlucky number does not become a busy loop.
   const absl::Duration pause = (0.25 + 0.75 * random) * BackoffBound(kPause, asked);
   return std::min(pause, std::max(holder_left, absl::ZeroDuration()) + absl::Milliseconds(1));
-}
-
-bool PollingWait::Wait(absl::Duration holder_left, const CallLimits& limits) {
-  if (!jitter_) jitter_.emplace();
-  return SleepUntil(DeadlineAfter(Pause(++asked_, holder_left, jitter_->Next())), limits);
 }
 
 }  // namespace coord::internal

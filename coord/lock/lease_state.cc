@@ -256,8 +256,8 @@ std::optional<Beat::Ask> LeaseState::Tick(absl::Time now) {
     MutexLock lock(mutex_);
     if (phase_ != Phase::kHeld) return std::nullopt;
     if (now >= valid_until_) {
-      told = Lose(now >= keep_until_ ? "it has been held for max_hold"
-                                     : "it ran out before it could be renewed");
+      told = Lose(now + Drift(ttl_) >= keep_until_ ? "it has been held for max_hold"
+                                                   : "it ran out before it could be renewed");
       lost = true;
     } else if (!renewing_ && now >= renew_at_ - SlackLocked()) {
       renewing_ = true;

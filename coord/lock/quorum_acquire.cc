@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -11,10 +12,10 @@
 #include "coord/internal/owner_id.h"
 #include "coord/internal/status.h"
 #include "coord/internal/strings.h"
-#include "coord/internal/waiting.h"
 #include "coord/lock/quorum_call.h"
 #include "coord/lock/quorum_held.h"
 #include "coord/lock/quorum_round.h"
+#include "coord/lock/quorum_wait.h"
 #include "scripts.h"
 
 namespace coord::internal {
@@ -27,10 +28,13 @@ constexpr absl::Duration kGrace = absl::Milliseconds(1);
 // One round of votes: drives a QuorumRound over the servers' connections.
 class Voting {
  public:
-  Voting(const std::shared_ptr<QuorumCore>& core, const QuorumLock& lock, std::string owner)
+  // `waiter` is null while nobody waits.
+  Voting(const std::shared_ptr<QuorumCore>& core, const QuorumLock& lock, std::string owner,
+         const QuorumWaiter* waiter)
       : core_(core),
         lock_(lock),
         owner_(std::move(owner)),
+        waiter_(waiter),
         round_(core->size(), lock.ttl, core->NextBallot()),
         fan_(*core),
         seats_(core->size()) {}
@@ -61,10 +65,12 @@ class Voting {
   const std::shared_ptr<QuorumCore>& core_;
   const QuorumLock& lock_;
   const std::string owner_;
+  const QuorumWaiter* const waiter_;
   QuorumRound round_;
   FanOut fan_;
   std::vector<Seat> seats_;
-  std::shared_ptr<const Request> acquire_;  // for acquire_ballot_: the same for all servers
+  std::shared_ptr<const Request>
+      acquire_;  // for acquire_ballot_: the same for all, but of a waiter
   Ballot acquire_ballot_ = 0;
   bool stopped_ = false;
 };
@@ -77,11 +83,10 @@ void Voting::SendTo(std::size_t i, std::shared_ptr<Connection> connection, Quoru
     return;
   }
   const Ballot ballot = round_.ballot();
-  if (acquire_ == nullptr || acquire_ballot_ != ballot) {
-    const std::string ttl = StrCat(CeilMilliseconds(lock_.ttl));
-    acquire_ = std::make_shared<Request>(
-        Bind(kQuorumAcquire, {lock_.lease_key, lock_.fence_key, core_->member(i).marker()},
-             {owner_, ttl, BallotText(ballot), core_->settings()}));
+  if (acquire_ == nullptr || acquire_ballot_ != ballot || waiter_ != nullptr) {
+    acquire_ = std::make_shared<Request>(QuorumAcquireRequest(
+        lock_.keys, core_->member(i).marker(), owner_, lock_.ttl, ballot, core_->settings(),
+        waiter_ != nullptr ? &waiter_->listener(i) : nullptr));
     acquire_ballot_ = ballot;
   }
   fan_.Send(i, QuorumCall::Kind::kAcquire, ballot, std::move(connection), acquire_);
@@ -234,7 +239,9 @@ std::vector<QuorumStanding> Voting::Standings() {
 
 std::shared_ptr<QuorumLease> Voting::MakeLease() {
   return std::make_shared<QuorumLease>(
-      *core_, QuorumIdentity{lock_.name, lock_.lease_key, lock_.fence_key, owner_, round_.ballot()},
+      *core_,
+      QuorumIdentity{lock_.name, lock_.keys, owner_, round_.ballot(),
+                     core_->clock().Now() + lock_.max_hold},
       lock_.ttl, Standings());
 }
 
@@ -280,7 +287,7 @@ absl::StatusOr<Lease> AcquireFromQuorum(const std::shared_ptr<QuorumCore>& core,
                                         const QuorumLock& lock, bool wait, absl::Duration timeout,
                                         const std::stop_token& stop) {
   const CallLimits limits{DeadlineAfter(timeout), stop};
-  PollingWait polling;
+  std::optional<QuorumWaiter> waiter;
   while (true) {
     if (absl::Status status = core->Usable(); !status.ok()) return status;
     // Fresh for each round: what is taken back after a round is refused from then on.
@@ -292,13 +299,15 @@ absl::StatusOr<Lease> AcquireFromQuorum(const std::shared_ptr<QuorumCore>& core,
     // Even a caller without patience gets one round.
     CallLimits round_limits{SteadyTime::max(), stop};
     if (timeout > absl::ZeroDuration()) round_limits.deadline = limits.deadline;
-    Voting voting(core, lock, std::move(owner));
+    if (waiter) waiter->BeginRound();
+    Voting voting(core, lock, std::move(owner), waiter ? &*waiter : nullptr);
     voting.Run(round_limits);
     absl::StatusOr<Lease> lease = voting.Conclude(limits);
     if (lease.ok() || !wait) return lease;
     const bool passing = IsBusy(lease.status()) || coord::IsUnavailable(lease.status());
     if (!passing) return lease;
-    if (!polling.Wait(voting.round().holder_left(), limits)) {
+    if (!waiter) waiter.emplace(*core);
+    if (!waiter->Wait(voting.round().holder_left(), limits)) {
       if (!stop.stop_requested()) return lease;
       return MakeStatus(absl::StatusCode::kCancelled,
                         StrCat("stopped while waiting: ", FromAbsl(lease.status().message())));

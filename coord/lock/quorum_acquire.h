@@ -9,15 +9,16 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "coord/lease.h"
+#include "coord/lock/quorum_call.h"
 #include "coord/lock/quorum_core.h"
 
 namespace coord::internal {
 
 struct QuorumLock {
   std::string name;
-  std::string lease_key;
-  std::string fence_key;
+  QuorumKeys keys;
   absl::Duration ttl;  // whole milliseconds
+  absl::Duration max_hold;
 };
 
 // As Mutex::TryAcquire (`wait` false) and Mutex::Acquire say.

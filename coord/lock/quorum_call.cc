@@ -1,12 +1,26 @@
 #include "coord/lock/quorum_call.h"
 
 #include <chrono>
+#include <span>
 #include <utility>
 
 #include "coord/deployment/server_error.h"
 #include "coord/internal/strings.h"
+#include "scripts.h"
 
 namespace coord::internal {
+
+Request QuorumAcquireRequest(const QuorumKeys& keys, std::string_view marker,
+                             std::string_view owner, absl::Duration ttl, Ballot ballot,
+                             std::string_view settings, const std::string* listener) {
+  const std::string ms = StrCat(CeilMilliseconds(ttl));
+  const std::string text = BallotText(ballot);
+  const std::string_view all_keys[] = {keys.lease, keys.fence, marker, keys.hints};
+  const std::string_view all_args[] = {owner, ms, text, settings,
+                                       listener != nullptr ? *listener : std::string_view()};
+  return Request::Call(kQuorumAcquire, std::span(all_keys).first(listener != nullptr ? 4 : 3),
+                       std::span(all_args).first(listener != nullptr ? 5 : 4));
+}
 
 QuorumCall::QuorumCall(std::size_t server, Kind kind, Ballot ballot,
                        std::shared_ptr<Connection> connection,

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -15,6 +17,19 @@
 #include "coord/wire/wait_any.h"
 
 namespace coord::internal {
+
+// Where a server of the quorum keeps a lock.
+struct QuorumKeys {
+  std::string lease;
+  std::string fence;
+  std::string hints;  // who waits
+};
+
+// A vote for `owner`; with a `listener` (see QuorumWaiter), who wants to be told when the lock that
+// another has is released.
+Request QuorumAcquireRequest(const QuorumKeys& keys, std::string_view marker,
+                             std::string_view owner, absl::Duration ttl, Ballot ballot,
+                             std::string_view settings, const std::string* listener);
 
 // One call in flight to one server, with all that must stay in place meanwhile. Destroying it lets
 // go of the reply.

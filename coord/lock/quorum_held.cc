@@ -113,6 +113,7 @@ bool QuorumLease::Start() {
   std::size_t count;
   {
     MutexLock lock(mutex_);
+    started_ = true;
     count = seats_.size();
   }
   for (std::size_t i = 0; i < count; ++i) added += AddPart(i) ? 1 : 0;
@@ -120,7 +121,7 @@ bool QuorumLease::Start() {
 }
 
 absl::Time QuorumLease::ValidUntilNow() const {
-  return MajorityValidUntil(votes_, identity_.ballot);
+  return std::min(MajorityValidUntil(votes_, identity_.ballot), identity_.keep_until);
 }
 
 absl::Duration QuorumLease::Remaining() const {
@@ -165,17 +166,21 @@ Request QuorumLease::ReleaseRequest(const Session& session, bool remember) const
   // Long enough for whatever copy of an acquire is still on its way.
   const absl::Duration memory = std::max(2 * session.options().timeout, absl::Seconds(5));
   const std::string ms = remember ? StrCat(CeilMilliseconds(memory)) : "0";
-  return Bind(kQuorumRelease, {identity_.lease_key, identity_.fence_key}, {identity_.owner, ms});
+  const std::string_view keys[] = {identity_.keys.lease, identity_.keys.fence,
+                                   identity_.keys.hints};
+  const std::string_view args[] = {identity_.owner, ms};
+  // Votes that made no lease kept nobody else from it for long, and who waits is not told of them.
+  return Request::Call(kQuorumRelease, std::span(keys).first(started_ ? 3 : 2), args);
 }
 
-Request QuorumLease::MakeRequest(const Seat& seat, Step step) const {
-  const std::string ttl = StrCat(CeilMilliseconds(ttl_));
+Request QuorumLease::MakeRequest(const Seat& seat, Step step, absl::Duration left) const {
+  const std::string ttl = StrCat(CeilMilliseconds(left));
   switch (step) {
     case Step::kAcquire:
-      return Bind(kQuorumAcquire, {identity_.lease_key, identity_.fence_key, seat.marker},
-                  {identity_.owner, ttl, ballot_text_, settings_});
+      return QuorumAcquireRequest(identity_.keys, seat.marker, identity_.owner, left,
+                                  identity_.ballot, settings_, nullptr);
     case Step::kRenew:
-      return Bind(kQuorumRenew, {identity_.lease_key, identity_.fence_key, seat.marker},
+      return Bind(kQuorumRenew, {identity_.keys.lease, identity_.keys.fence, seat.marker},
                   {identity_.owner, ttl, ballot_text_});
     case Step::kBirth: {
       const auto space = settings_.find(' ');
@@ -217,7 +222,9 @@ std::optional<Beat::Ask> QuorumLease::Tick(std::size_t i, absl::Time now) {
     Seat& seat = seats_[i];
     session = seat.session;
     if (phase_ == Phase::kHeld && now >= ValidUntilNow()) {
-      lost = Lose("it ran out before a majority could renew it");
+      lost = Lose(now + Drift(ttl_) >= identity_.keep_until
+                      ? "it has been held for max_hold"
+                      : "it ran out before a majority could renew it");
     }
     if (phase_ == Phase::kHeld && !seat.asking && now >= seat.due) {
       if (seat.call != nullptr) {
@@ -234,6 +241,8 @@ std::optional<Beat::Ask> QuorumLease::Tick(std::size_t i, absl::Time now) {
         seat.asking = true;
         seat.asked = seat.step;
         seat.asked_ttl = ttl_;
+        seat.asked_left =
+            std::min(ttl_, std::max(identity_.keep_until - now, absl::Milliseconds(1)));
         seat.asked_epoch = epoch_;
         if (seat.step == Step::kAcquire) {
           seat.may_hold = true;
@@ -241,7 +250,8 @@ std::optional<Beat::Ask> QuorumLease::Tick(std::size_t i, absl::Time now) {
           seat.copy_before = seat.late_copy;
           seat.late_copy = true;
         }
-        ask = Beat::Ask{MakeRequest(seat, seat.step), std::max(ttl_ / 6, absl::Milliseconds(10))};
+        ask = Beat::Ask{MakeRequest(seat, seat.step, seat.asked_left),
+                        std::max(ttl_ / 6, absl::Milliseconds(10))};
       }
     } else if (phase_ == Phase::kReleased && !seat.asking && now >= seat.due) {
       if (seat.call != nullptr) {
@@ -256,7 +266,7 @@ std::optional<Beat::Ask> QuorumLease::Tick(std::size_t i, absl::Time now) {
       if (!finished) {
         seat.asking = true;
         seat.asked = Step::kRelease;
-        ask = Beat::Ask{MakeRequest(seat, Step::kRelease), absl::Seconds(1)};
+        ask = Beat::Ask{MakeRequest(seat, Step::kRelease, {}), absl::Seconds(1)};
       }
     }
   }
@@ -373,13 +383,14 @@ void QuorumLease::Renewed(std::size_t i, const absl::StatusOr<Reply>& reply, abs
     return;
   }
   if (answer->kind == Kind::kGranted) {
-    const absl::Time until = ValidUntil(sent, seat.asked_ttl, seat.asked_ttl);
+    const absl::Time until = ValidUntil(sent, seat.asked_left, seat.asked_left);
     if (stale) {
       votes_[i].valid_until = std::min(votes_[i].valid_until, until);
       seat.due = now;
     } else {
       votes_[i].valid_until = std::max(votes_[i].valid_until, until);
-      seat.due = RenewAt(sent, ttl_);
+      const bool last_time = seat.asked_left < ttl_;
+      seat.due = last_time ? absl::InfiniteFuture() : RenewAt(sent, ttl_);
       seat.renewed_epoch = seat.asked_epoch;
     }
     return;

@@ -24,10 +24,10 @@ namespace coord::internal {
 // What stays the same while a lease lives.
 struct QuorumIdentity {
   std::string name;
-  std::string lease_key;
-  std::string fence_key;
+  QuorumKeys keys;
   std::string owner;
   Ballot ballot = 0;
+  absl::Time keep_until = absl::InfiniteFuture();  // it is not renewed beyond this
 };
 
 // How a server stands when the round of votes is over.
@@ -80,7 +80,8 @@ class QuorumLease : public std::enable_shared_from_this<QuorumLease> {
     absl::Time due = absl::InfiniteFuture();
     bool asking = false;  // the background has asked: `asked`, for asked_ttl
     Step asked = Step::kNothing;
-    absl::Duration asked_ttl;
+    absl::Duration asked_ttl;   // ttl_ at that time
+    absl::Duration asked_left;  // the same, or what was left until keep_until
     int asked_epoch = 0;
     int renewed_epoch = 0;  // of the last renewal that succeeded
     int failed_epoch = 0;   // of the last that did not
@@ -98,8 +99,11 @@ class QuorumLease : public std::enable_shared_from_this<QuorumLease> {
   void RemovePart(std::size_t i);
   // What it waits for has changed.
   void ReschedulePart(std::size_t i);
-  Request MakeRequest(const Seat& seat, Step step) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  Request ReleaseRequest(const Session& session, bool remember) const;
+  // For a lease of `left`.
+  Request MakeRequest(const Seat& seat, Step step, absl::Duration left) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Request ReleaseRequest(const Session& session, bool remember) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Time ValidUntilNow() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Acquired(std::size_t i, const absl::StatusOr<Reply>& reply, absl::Time sent, absl::Time now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -126,7 +130,8 @@ class QuorumLease : public std::enable_shared_from_this<QuorumLease> {
   Phase phase_ ABSL_GUARDED_BY(mutex_) = Phase::kHeld;
   std::string why_lost_ ABSL_GUARDED_BY(mutex_);
   absl::Duration ttl_ ABSL_GUARDED_BY(mutex_);
-  int epoch_ ABSL_GUARDED_BY(mutex_) = 0;  // how often the holder has renewed it
+  bool started_ ABSL_GUARDED_BY(mutex_) = false;  // it was a lease, not only votes
+  int epoch_ ABSL_GUARDED_BY(mutex_) = 0;         // how often the holder has renewed it
   std::vector<Vote> votes_ ABSL_GUARDED_BY(mutex_);
   std::vector<Seat> seats_ ABSL_GUARDED_BY(mutex_);
   absl::Time give_up_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();  // once released

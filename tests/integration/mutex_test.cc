@@ -309,6 +309,19 @@ TEST_F(MutexTest, TheFenceOutlivesTheLongestLeaseByADayThoughItsTimeIsSeldomWrit
   EXPECT_GT(redis_.Integer({"PTTL", kFence}), 47 * kHour);
 }
 
+TEST_F(MutexTest, ALeaseIsNotRenewedBeyondMaxHold) {
+  const Mutex bounded(client_, "deploy",
+                      {.ttl = absl::Milliseconds(300), .max_hold = absl::Milliseconds(700)});
+  const Stopwatch watch;
+  ASSERT_OK_AND_ASSIGN(Lease lease, bounded.TryAcquire());
+  EXPECT_TRUE(Eventually([&] { return lease.stop_token().stop_requested(); }));
+  EXPECT_GE(watch.elapsed(), absl::Milliseconds(650));  // so it was renewed
+  const absl::Status lost = lease.Renew(absl::Seconds(10));
+  EXPECT_TRUE(IsLost(lost)) << lost;
+  EXPECT_THAT(std::string(lost.message()), HasSubstr("max_hold"));
+  EXPECT_OK(mutex_.Acquire(absl::Seconds(10)).status());
+}
+
 TEST_F(MutexTest, AHolderWhoHadToWaitReleasesThoughTheServerHasForgottenTheScripts) {
   const Client other = ConnectTo(server_);
   ASSERT_OK_AND_ASSIGN(Lease first, Mutex(other, "deploy").TryAcquire());

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "coord/errors.h"
+#include "coord/lock/quorum_wait.h"
 #include "coord/mutex.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -25,6 +26,7 @@
 namespace coord {
 namespace {
 
+using ::coord::internal::SteadyTime;
 using ::coord::testing::AllCalls;
 using ::coord::testing::CommandCalls;
 using ::coord::testing::Eventually;
@@ -40,6 +42,7 @@ using ::testing::HasSubstr;
 
 constexpr char kLease[] = "coord:{deploy}:lease";
 constexpr char kFence[] = "coord:{deploy}:fence";
+constexpr char kHints[] = "coord:{deploy}:hints";
 constexpr char kMarker[] = "coord:{quorum}:birth";
 
 QuorumOptions Named(absl::Duration max_ttl, absl::Duration tolerance) {
@@ -370,6 +373,105 @@ TEST(QuorumTest, FlushingAMajorityIsReportedAsLoss) {
               StatusIs(absl::StatusCode::kUnavailable, HasSubstr("does not vote for")));
 }
 
+TEST(QuorumTest, ALeaseIsNotRenewedBeyondMaxHoldNeitherByItselfNorByHand) {
+  QuorumServers servers(3);
+  const Quorum quorum = servers.Connect();
+  const Mutex bounded(quorum, "deploy",
+                      {.ttl = absl::Milliseconds(300), .max_hold = absl::Milliseconds(700)});
+  const Stopwatch watch;
+  ASSERT_OK_AND_ASSIGN(Lease lease, bounded.TryAcquire());
+  EXPECT_OK(lease.Renew(absl::Milliseconds(400)));
+  EXPECT_OK(lease.Renew(absl::Seconds(10)));
+  EXPECT_LE(lease.remaining(), absl::Milliseconds(700));
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_LE(RawRedis(servers[i]).Integer({"PTTL", kLease}), 700);
+  }
+  EXPECT_TRUE(Eventually([&] { return lease.stop_token().stop_requested(); }));
+  EXPECT_GE(watch.elapsed(), absl::Milliseconds(650));
+  const absl::Status lost = lease.Renew(absl::Milliseconds(300));
+  EXPECT_TRUE(IsLost(lost)) << lost;
+  EXPECT_THAT(std::string(lost.message()), HasSubstr("max_hold"));
+  EXPECT_OK(Mutex(quorum, "deploy").Acquire(absl::Seconds(10)).status());
+}
+
+TEST(QuorumTest, WhatOnlyOneDeploymentHasIsRefused) {
+  QuorumServers servers(3);
+  EXPECT_THAT(Mutex(servers.Connect(), "deploy", {.wait_replicas = 1}).TryAcquire(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("wait_replicas")));
+}
+
+// ---- Hints to those who wait ----
+
+TEST(QuorumWaiterTest, IsWokenWhenAMajorityTellsOfOneRelease) {
+  QuorumServers servers(3);
+  const Quorum quorum = servers.Connect();
+  internal::QuorumCore& core = *internal::CoreOf(quorum);
+  internal::QuorumWaiter waiter(core);
+  const auto listened = [&] {
+    for (std::size_t i = 0; i < 3; ++i) {
+      if (!core.member(i).session()->node().subscribed()) return false;
+    }
+    return true;
+  };
+  ASSERT_TRUE(Eventually(listened));
+  const auto tell = [&](std::size_t i, const std::string& owner) {
+    const std::string& listener = waiter.listener(i);
+    const auto space = listener.find(' ');
+    EXPECT_EQ(RawRedis(servers[i])
+                  .Integer({"PUBLISH", listener.substr(space + 1),
+                            listener.substr(0, space) + " " + owner}),
+              1);
+  };
+  // Grown to where no pause is shorter than 25 ms.
+  for (int i = 0; i < 8; ++i) EXPECT_TRUE(waiter.Wait(absl::Hours(1), {SteadyTime::max(), {}}));
+  const auto wait = [&] {
+    const Stopwatch watch;
+    EXPECT_TRUE(waiter.Wait(absl::Hours(1), {SteadyTime::max(), {}}));
+    return watch.elapsed();
+  };
+  constexpr absl::Duration kShortestPause = absl::Milliseconds(25);
+  absl::Duration soonest = absl::InfiniteDuration();
+  for (int i = 0; i < 20; ++i) {
+    waiter.BeginRound();
+    const std::string holder = "holder-" + std::to_string(i);
+    tell(0, holder);
+    tell(1, "another");
+    tell(1, holder);
+    soonest = std::min(soonest, wait());
+  }
+  EXPECT_LT(soonest, kShortestPause);
+  // One server's word, and that of two about different holders, is no news; nor what was said
+  // before the round.
+  waiter.BeginRound();
+  tell(0, "one");
+  tell(1, "two");
+  EXPECT_GE(wait(), kShortestPause);
+  tell(1, "one");
+  EXPECT_LT(wait(), absl::Seconds(10));
+  waiter.BeginRound();
+  EXPECT_GE(wait(), kShortestPause);
+}
+
+TEST(QuorumTest, WhoWaitsIsKnownToTheServersAndForgottenAfterwards) {
+  QuorumServers servers(3);
+  const Quorum one = servers.Connect();
+  const Quorum two = servers.Connect();
+  ASSERT_OK_AND_ASSIGN(Lease lease, Mutex(one, "deploy").TryAcquire());
+  absl::StatusOr<Lease> waited = absl::UnknownError("");
+  std::jthread waiter([&] { waited = Mutex(two, "deploy").Acquire(absl::Seconds(20)); });
+  const auto waiting = [&](std::size_t i) {
+    return RawRedis(servers[i]).Integer({"ZCARD", kHints});
+  };
+  ASSERT_TRUE(Eventually([&] { return waiting(0) == 1 && waiting(1) == 1 && waiting(2) == 1; }));
+  // Nobody who only tries is entered.
+  EXPECT_TRUE(IsBusy(Mutex(two, "deploy").TryAcquire().status()));
+  EXPECT_EQ(waiting(0), 1);
+  EXPECT_OK(lease.Release());
+  waiter.join();
+  EXPECT_OK(waited.status());
+  EXPECT_TRUE(Eventually([&] { return waiting(0) + waiting(1) + waiting(2) == 0; }));
+}
+
 // ---- The scripts themselves ----
 
 class QuorumScriptTest : public ::testing::Test {
@@ -424,6 +526,54 @@ TEST_F(QuorumScriptTest, AMemoRefusesALateAcquireAndNobodyElse) {
   EXPECT_EQ(Acquire("you", Ballot(absl::Seconds(3))), -6);
   EXPECT_EQ(Acquire("me", Ballot(absl::Seconds(3))), -6);
   EXPECT_EQ(redis_.Text({"GET", kFence}).substr(0, 1), "~");
+}
+
+TEST_F(QuorumScriptTest, ReleasesTellTheOneWhoWaitsLongestUntilNobodyDoes) {
+  RawRedis ear(server_);
+  ear.Command({"SUBSCRIBE", "ch a"});
+  const auto wait = [&](const std::string& owner, const std::string& waiter) {
+    answer_ = Run("quorum_acquire", {kLease, kFence, kMarker, kHints},
+                  {owner, "10000", Ballot(absl::Seconds(1)), "30000 15000", waiter + " ch a"});
+    return answer_.items()[0].integer();
+  };
+  const auto release = [&](const std::string& owner) {
+    return Run("quorum_release", {kLease, kFence, kHints}, {owner, "0"}).integer();
+  };
+  EXPECT_EQ(Acquire("one", Ballot(absl::Seconds(1))), 1);
+  EXPECT_EQ(wait("two-1", "two"), 0);
+  EXPECT_EQ(redis_.Text({"GET", kLease}), "~one");
+  EXPECT_GT(redis_.Integer({"PTTL", kLease}), 9'000);
+  redis_.Command({"ZADD", kHints, "XX", "1000", "two ch a"});  // long ago
+  EXPECT_EQ(wait("three-1", "three"), 0);
+  EXPECT_EQ(answer_.items()[3].text(), "one");
+  EXPECT_EQ(wait("two-2", "two"), 0);  // keeps its turn
+  EXPECT_EQ(release("two-2"), 0);      // a stranger's release tells nobody
+  EXPECT_EQ(release("one"), 1);
+  EXPECT_EQ(ear.NextMessage(), "two one");
+  EXPECT_EQ(redis_.Command({"ZRANGE", kHints, "0", "-1"}).items()[0].text(), "three ch a");
+
+  // Whose lease it is now knows of the other who waits; the votes of a lost round tell nobody.
+  EXPECT_EQ(wait("two-3", "two"), 1);
+  EXPECT_EQ(redis_.Text({"GET", kLease}), "~two-3");
+  EXPECT_EQ(Release("two-3", "0"), 1);
+  EXPECT_EQ(wait("two-4", "two"), 1);
+  EXPECT_EQ(release("two-4"), 1);
+  EXPECT_EQ(ear.NextMessage(), "three two-4");
+  EXPECT_EQ(redis_.Integer({"EXISTS", kHints}), 0);
+  EXPECT_EQ(wait("three-2", "three"), 1);
+  EXPECT_EQ(redis_.Text({"GET", kLease}), "three-2");
+  EXPECT_EQ(release("three-2"), 1);
+}
+
+TEST_F(QuorumScriptTest, AServerThatIsFullSaysWhoHasItAllTheSame) {
+  EXPECT_EQ(Acquire("one", Ballot(absl::Seconds(1))), 1);
+  redis_.Command({"CONFIG", "SET", "maxmemory", "1"});
+  const Reply reply = Run("quorum_acquire", {kLease, kFence, kMarker, kHints},
+                          {"two", "10000", Ballot(absl::Seconds(1)), "30000 15000", "two channel"});
+  ASSERT_EQ(reply.items().size(), 4u);
+  EXPECT_EQ(reply.items()[3].text(), "one");
+  redis_.Command({"CONFIG", "SET", "maxmemory", "0"});
+  EXPECT_EQ(redis_.Text({"GET", kLease}), "one");
 }
 
 TEST_F(QuorumScriptTest, AReleaseIsRepeatedWithoutHarm) {

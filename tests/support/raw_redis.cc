@@ -114,6 +114,17 @@ Reply RawRedis::Command(const std::vector<std::string>& arguments) {
   return result;
 }
 
+std::string RawRedis::NextMessage() {
+  void* raw = nullptr;
+  const NoSigPipe no_sigpipe;
+  if (redisGetReply(context_.get(), &raw) != REDIS_OK) {
+    return ConnectionError(context_->errstr).text();
+  }
+  const Reply reply = Convert(*static_cast<redisReply*>(raw));
+  freeReplyObject(raw);
+  return reply.items().size() == 3 ? reply.items()[2].text() : reply.ToDebugString(100);
+}
+
 std::string RawRedis::Text(const std::vector<std::string>& arguments) {
   const Reply reply = Command(arguments);
   const bool fits = reply.is_string() || reply.kind() == Reply::Kind::kStatus;

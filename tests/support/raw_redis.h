@@ -33,6 +33,8 @@ class RawRedis {
 
   // What the server answered, errors too; "IOERR <why>" as an error when it did not.
   Reply Command(const std::vector<std::string>& arguments);
+  // Behind a SUBSCRIBE: the text of the next message, or "IOERR <why>".
+  std::string NextMessage();
   // Of an answer in which text or a number is expected; anything else is a failure of the test, and
   // empty or -1.
   std::string Text(const std::vector<std::string>& arguments);

@@ -1082,7 +1082,7 @@ void Schedule::Release(const AttemptPtr& a) {
     });
     Reschedule(a, s);
   }
-  // As PollingWait: a random while, here longer from time to time, for the sake of the test's.
+  // As PollingPause: a random while, here longer from time to time, for the sake of the test's.
   const Us longest = std::min<Us>(100 * kMs << std::min(client.failures / 3, 4), 1'500 * kMs);
   if (a->promise < 0) ++client.failures;
   Next(c, random_.Between(kMs, longest));

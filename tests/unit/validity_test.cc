@@ -1,6 +1,7 @@
 #include "coord/internal/validity.h"
 #include "coord/internal/waiting.h"
 #include "coord/lock/hand_over.h"
+#include "coord/lock/quorum_wait.h"
 
 #include <gtest/gtest.h>
 
@@ -67,17 +68,39 @@ TEST(BackoffTest, DelaysFillTheWholeRangeBelowTheBound) {
   EXPECT_LE(most, absl::Milliseconds(400));
 }
 
-TEST(PollingWaitTest, QuestionsAreAtMost100MsApart) {
-  for (int asked = 1; asked < 50; ++asked) {
-    EXPECT_LE(PollingWait::Pause(asked, absl::Hours(1), 1.0), absl::Milliseconds(100));
-    EXPECT_GE(PollingWait::Pause(asked, absl::Hours(1), 0.0), absl::Milliseconds(1));
-  }
-  EXPECT_EQ(PollingWait::Pause(50, absl::Hours(1), 1.0), absl::Milliseconds(100));
+TEST(ReleaseCountTest, AMajorityMustTellOfTheSameRelease) {
+  ReleaseCount count(5);
+  EXPECT_FALSE(count.enough());
+  count.Heard(0, "a");
+  count.Heard(0, "a");
+  count.Heard(0, "a");  // one server, however often
+  count.Heard(1, "a");
+  count.Heard(2, "b");
+  count.Heard(3, "b");
+  EXPECT_FALSE(count.enough());
+  count.Heard(3, "a");
+  EXPECT_TRUE(count.enough());
+  count.Clear();
+  EXPECT_FALSE(count.enough());
+  ReleaseCount even(4);
+  even.Heard(0, "a");
+  even.Heard(1, "a");
+  EXPECT_FALSE(even.enough());
+  even.Heard(2, "a");
+  EXPECT_TRUE(even.enough());
 }
 
-TEST(PollingWaitTest, TheEndOfTheHoldersLeaseIsNotSleptThrough) {
-  EXPECT_EQ(PollingWait::Pause(50, absl::Milliseconds(7), 1.0), absl::Milliseconds(8));
-  EXPECT_EQ(PollingWait::Pause(50, -absl::Seconds(1), 1.0), absl::Milliseconds(1));
+TEST(PollingPauseTest, QuestionsAreAtMost100MsApart) {
+  for (int asked = 1; asked < 50; ++asked) {
+    EXPECT_LE(PollingPause(asked, absl::Hours(1), 1.0), absl::Milliseconds(100));
+    EXPECT_GE(PollingPause(asked, absl::Hours(1), 0.0), absl::Milliseconds(1));
+  }
+  EXPECT_EQ(PollingPause(50, absl::Hours(1), 1.0), absl::Milliseconds(100));
+}
+
+TEST(PollingPauseTest, TheEndOfTheHoldersLeaseIsNotSleptThrough) {
+  EXPECT_EQ(PollingPause(50, absl::Milliseconds(7), 1.0), absl::Milliseconds(8));
+  EXPECT_EQ(PollingPause(50, -absl::Seconds(1), 1.0), absl::Milliseconds(1));
 }
 
 TEST(HandOverTest, ThirtyTwoTimesAndNoMore) {
