@@ -1,10 +1,12 @@
 #include "coord/counter.h"
 
 #include <utility>
+#include <vector>
 
 #include "coord/deployment/session.h"
 #include "coord/internal/deadline.h"
 #include "coord/internal/limits.h"
+#include "coord/internal/once.h"
 #include "coord/internal/status.h"
 #include "coord/internal/strings.h"
 #include "scripts.h"
@@ -14,6 +16,8 @@ namespace {
 
 using internal::Quoted;
 using internal::StrCat;
+
+constexpr char kKind = 'c';  // of fingerprints
 
 absl::StatusOr<std::int64_t> ToInteger(const Reply& reply, std::string_view name) {
   if (reply.is_nil()) return 0;
@@ -49,13 +53,22 @@ absl::StatusOr<CounterResult> Counter::Add(std::int64_t amount, AddOptions optio
                                            CallOptions call) const {
   if (!key_.ok()) return key_.status();
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
-  absl::StatusOr<Reply> reply = internal::SessionOf(client_).Execute(
-      internal::Bind(internal::kCounterAdd, {*key_},
-                     {StrCat(amount), Optional(options.min), Optional(options.max),
-                      options.overflow == AddOptions::Overflow::kSaturate ? "saturate" : "reject",
-                      Milliseconds(options.ttl),
-                      options.ttl_mode == AddOptions::TtlMode::kRefresh ? "refresh" : "create"}),
-      call);
+  const std::string what = StrCat(amount), min = Optional(options.min), max = Optional(options.max),
+                    ttl = Milliseconds(options.ttl);
+  const std::string_view overflow =
+      options.overflow == AddOptions::Overflow::kSaturate ? "saturate" : "reject";
+  const std::string_view ttl_mode =
+      options.ttl_mode == AddOptions::TtlMode::kRefresh ? "refresh" : "create";
+  internal::Session& session = internal::SessionOf(client_);
+  absl::StatusOr<std::optional<internal::Once>> once =
+      internal::PrepareOnce(session, "counter", name_, options.operation_id, kKind,
+                            {what, min, max, overflow, ttl, ttl_mode});
+  if (!once.ok()) return once.status();
+  std::vector<std::string_view> keys = {*key_};
+  std::vector<std::string_view> args = {what, min, max, overflow, ttl, ttl_mode};
+  if (*once) (*once)->AppendTo(keys, args);
+  absl::StatusOr<Reply> reply = internal::ExecuteOnce(
+      session, internal::Request::Call(internal::kCounterAdd, keys, args), *once, call);
   if (!reply.ok()) return internal::Annotate(reply.status(), StrCat("counter ", Quoted(name_)));
   const auto items = reply->items();
   if (items.size() != 2) {
@@ -65,6 +78,23 @@ absl::StatusOr<CounterResult> Counter::Add(std::int64_t amount, AddOptions optio
   absl::StatusOr<std::int64_t> value = ToInteger(items[0], name_);
   if (!value.ok()) return value.status();
   return CounterResult{*value, items[1].integer() == 1};
+}
+
+absl::StatusOr<std::optional<CounterResult>> Counter::Resolve(const OperationId& id,
+                                                              CallOptions call) const {
+  if (!key_.ok()) return key_.status();
+  absl::StatusOr<std::optional<std::string>> kept =
+      internal::ResolveOnce(internal::SessionOf(client_), "counter", name_, id, kKind, call);
+  if (!kept.ok()) return kept.status();
+  if (!*kept) return std::optional<CounterResult>();
+  const std::string_view text = **kept;
+  const auto blank = text.find(' ');
+  const std::optional<std::int64_t> value = internal::ParseInt64(text.substr(0, blank));
+  if (!value || blank == std::string_view::npos) {
+    return internal::MakeStatus(absl::StatusCode::kDataLoss,
+                                StrCat("operation ", id.text(), " has kept ", Quoted(text)));
+  }
+  return std::optional<CounterResult>(CounterResult{*value, text.substr(blank + 1) == "1"});
 }
 
 absl::StatusOr<std::int64_t> Counter::Get(CallOptions call) const {

@@ -4,7 +4,7 @@
 //   absl::StatusOr<coord::CounterResult> result = visits.Add(1);
 //
 // At most once: an Add whose reply is lost may or may not have been applied, is never repeated, and
-// says so (IsOutcomeUnknown).
+// says so (IsOutcomeUnknown). With an operation id it is exactly once: see operation_id.h.
 #ifndef COORD_COUNTER_H_
 #define COORD_COUNTER_H_
 
@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "coord/client.h"
+#include "coord/operation_id.h"
 
 namespace coord {
 
@@ -36,6 +37,8 @@ struct AddOptions {
                 // first addition
     kRefresh,   // at every addition
   } ttl_mode = TtlMode::kOnCreate;
+  // Applied once, however often it is asked for.
+  std::optional<OperationId> operation_id = std::nullopt;
 };
 
 struct CounterResult {
@@ -53,6 +56,11 @@ class Counter {
   // kFailedPrecondition when the key holds something else than an integer; it is left as it was.
   absl::StatusOr<CounterResult> Add(std::int64_t amount, AddOptions options = {},
                                     CallOptions call = {}) const;
+
+  // What became of an Add with this id: its result; or nullopt when it has not been applied, and
+  // then it never will be: should it still arrive, it is refused. For as long as the window.
+  absl::StatusOr<std::optional<CounterResult>> Resolve(const OperationId& id,
+                                                       CallOptions call = {}) const;
 
   // 0 where there is no counter.
   absl::StatusOr<std::int64_t> Get(CallOptions call = {}) const;

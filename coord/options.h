@@ -12,8 +12,9 @@
 
 namespace coord {
 
-// Whether a caller who waits for a reply polls the socket for up to 60 us before it sleeps. It more
-// than doubles the speed of a single caller against a server nearby, and costs CPU time.
+// Whether a caller who waits for a reply polls the socket for up to 60 us (150 us where the
+// server is on this host) before it sleeps. It more than doubles the speed of a single caller
+// against a server nearby, and costs CPU time.
 enum class SpinMode {
   kAdaptive,  // while it pays, judged by how many recent spins were answered; off under a CPU quota
               // below 2
@@ -34,6 +35,9 @@ struct ClientOptions {
   // Shown by CLIENT LIST, and as the holder of a lock; by default "<host>:<pid>". No spaces.
   std::string client_name = {};
   SpinMode spin = SpinMode::kAdaptive;
+  // How long the answers of operations with an id are kept (see operation_id.h); 1 s to 24 h. All
+  // who may repeat each other's operations should agree.
+  absl::Duration operation_window = absl::Minutes(10);
   // Where user code runs that an event calls for: the callbacks of a lease's stop token. Must not
   // run the task inside the call; must outlive the client. By default one worker thread, started
   // when first needed.

@@ -23,6 +23,8 @@ constexpr Meaning kMeanings[] = {
     {"NOPERM", kPermissionDenied, 0, "the ACL user lacks a right; README lists those needed"},
     {"WRONGTYPE", kFailedPrecondition, 0,
      "the key holds another type and was left as it is; use another name or prefix"},
+    {"OPVOID", kFailedPrecondition, 0, "its caller was told that it has not been applied"},
+    {"OPMISUSE", kInvalidArgument, 0, "take a new id for each operation"},
     {"OOM", kResourceExhausted, 0, "the server is at maxmemory and may not evict"},
     {"LOADING", absl::StatusCode::kUnavailable, Reason::kUnavailable,
      "the server is reading its data"},

@@ -37,6 +37,10 @@ absl::Status CheckOptions(const ClientOptions& options) {
       !status.ok()) {
     return status;
   }
+  if (options.operation_window < absl::Seconds(1) || options.operation_window > absl::Hours(24)) {
+    return InvalidArgument(StrCat("operation_window is ", ToText(options.operation_window),
+                                  "; it must be 1s to 24h"));
+  }
   for (const char c : options.client_name) {
     if (c <= ' ' || c > '~') {
       return InvalidArgument(StrCat("client_name is ", Quoted(options.client_name),
