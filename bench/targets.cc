@@ -107,6 +107,7 @@ int Main(int argc, char** argv) {
   MeasureServerCpu(run);
   MeasureQuorum(run);
   MeasureContended(run);
+  MeasurePrimitives(run);
   MeasureClient(run);
   if (report.empty()) {
     std::fprintf(stderr, "no target matches '%s'\n", arguments.filter.c_str());
