@@ -1,10 +1,13 @@
 // CappedList on one server: never over its cap, and a sequence that never goes back.
 #include "coord/capped_list.h"
 
+#include <signal.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 #include <stop_token>
@@ -22,6 +25,7 @@
 #include "gtest/gtest.h"
 #include "tests/support/fatal.h"
 #include "tests/support/fault_proxy.h"
+#include "tests/support/process.h"
 #include "tests/support/raw_redis.h"
 #include "tests/support/redis_server.h"
 #include "tests/support/status_matchers.h"
@@ -934,6 +938,82 @@ TEST_F(BoundedListTest, KeysOfAnotherTypeAreReportedAndLeftAlone) {
   EXPECT_EQ(redis_.Text({"GET", kSequence}), "text");
   EXPECT_EQ(redis_.Integer({"DBSIZE"}), 1);
 }
+
+#ifdef COORD_PROGRAM
+// ---- The program ----
+
+using Json = nlohmann::json;
+
+class ListProgramTest : public CappedListTest {
+ protected:
+  std::vector<std::string> CommandLine(std::vector<std::string> words) const {
+    words.insert(words.begin(), {COORD_PROGRAM, "list"});
+    return words;
+  }
+  testing::ProcessOptions Options() const { return {.env = {{"COORD_URL", server_.url()}}}; }
+  testing::ProcessResult Run(const std::vector<std::string>& words) const {
+    return testing::RunProgram(CommandLine(words), Options());
+  }
+};
+
+TEST_F(ListProgramTest, NewestAndSincePrintOneALine) {
+  const CappedList list = Of(3);
+  ASSERT_OK_AND_ASSIGN(const PushResult first, list.Push("a"));
+  ASSERT_OK(Push(list, {"b", "c", "d"}).status());
+  EXPECT_EQ(Run({"newest", "events", "2"}).out, "c\nd\n");
+  EXPECT_EQ(Run({"newest", "events"}).out, "b\nc\nd\n");
+  EXPECT_EQ(Run({"since", "events", std::to_string(first.sequence + 1)}).out, "c\nd\n");
+  EXPECT_EQ(Run({"since", "events", "0", "--limit", "1"}).out, "b\n");
+  const testing::ProcessResult gap = Run({"since", "events", std::to_string(first.sequence - 1)});
+  EXPECT_EQ(gap.out, "b\nc\nd\n");
+  EXPECT_THAT(gap.err, HasSubstr("1 items were missed"));
+  const Json json = Json::parse(
+      Run({"since", "events", std::to_string(first.sequence + 2), "--json"}).out, nullptr, false);
+  EXPECT_EQ(json, Json({{"items", {{{"sequence", first.sequence + 3}, {"item", "d"}}}},
+                        {"newest", first.sequence + 3},
+                        {"missed", 0}}));
+  EXPECT_EQ(Run({"newest", "events", "0"}).exit_code, 2);
+  EXPECT_EQ(Run({"newest", "events", "4097"}).exit_code, 2);
+  EXPECT_EQ(Run({"since", "events"}).exit_code, 2);
+}
+
+TEST_F(ListProgramTest, FollowPrintsWhatArrivesUntilASignalComes) {
+  const CappedList list = Of(100);
+  ASSERT_OK(list.Push("before").status());
+  testing::Process process(CommandLine({"follow", "events"}), Options());
+  ASSERT_TRUE(Eventually([&] {
+    return redis_.Command({"GET", kSequence}).text().find('\n') != std::string::npos;
+  }));
+  ASSERT_OK(list.Push("a").status());
+  ASSERT_TRUE(Eventually([&] { return process.out() == "a\n"; })) << process.out();
+  ASSERT_OK(Push(list, {"b", "c"}).status());
+  ASSERT_TRUE(Eventually([&] { return process.out() == "a\nb\nc\n"; })) << process.out();
+  process.Signal(SIGTERM);
+  const testing::ProcessResult result = process.Wait();
+  EXPECT_EQ(result.exit_code, 128 + SIGTERM);
+  EXPECT_FALSE(result.timed_out);
+}
+
+TEST_F(ListProgramTest, FollowFromTheBeginningPrintsWhatIsThere) {
+  ASSERT_OK(Push(Of(100), {"a", "b"}).status());
+  testing::Process process(CommandLine({"follow", "events", "--from", "0"}), Options());
+  EXPECT_TRUE(Eventually([&] { return process.out() == "a\nb\n"; })) << process.out();
+}
+
+TEST_F(ListProgramTest, PushTakesCapsAndAnId) {
+  EXPECT_EQ(Run({"push", "events", "a", "--max", "1", "--reject"}).exit_code, 0);
+  const testing::ProcessResult full = Run({"push", "events", "b", "--max", "1", "--reject"});
+  EXPECT_EQ(full.exit_code, 75);
+  EXPECT_EQ(full.out, "1\n");
+  EXPECT_EQ(Run({"push", "events", "cc", "--max", "9", "--max-bytes", "2"}).out, "1\n");
+  EXPECT_EQ(Run({"push", "events", "ccc", "--max", "9", "--max-bytes", "2"}).exit_code, 2);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(Run({"push", "events", "d", "--max", "9", "--operation-id", "x"}).out, "2\n");
+  }
+  EXPECT_EQ(Run({"push", "events", "e", "--max", "9", "--max-age", "1h"}).out, "3\n");
+  EXPECT_THAT(Of(9).Range(), IsOkAndHolds(ElementsAre("cc", "d", "e")));
+}
+#endif  // COORD_PROGRAM
 
 }  // namespace
 }  // namespace coord
