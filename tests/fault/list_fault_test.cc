@@ -1,4 +1,5 @@
-// Pushes with an operation id when replies are lost: each item is there once, and in its place.
+// Capped lists when replies, connections and messages are lost: each item is pushed once, and read
+// once.
 #include <atomic>
 #include <cstdint>
 #include <optional>
@@ -7,6 +8,8 @@
 #include <thread>
 #include <vector>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "coord/capped_list.h"
 #include "coord/client.h"
 #include "coord/errors.h"
@@ -14,6 +17,7 @@
 #include "gtest/gtest.h"
 #include "tests/support/fatal.h"
 #include "tests/support/fault_proxy.h"
+#include "tests/support/push_filter.h"
 #include "tests/support/raw_redis.h"
 #include "tests/support/redis_server.h"
 #include "tests/support/status_matchers.h"
@@ -43,7 +47,7 @@ CappedList ListOf(const Client& client) {
   return CappedList(client, "events", options);
 }
 
-TEST(ListOnceFaultTest, WithIdsEachItemIsThereOnceThoughRepliesAreLost) {
+TEST(ListFaultTest, WithIdsEachItemIsThereOnceThoughRepliesAreLost) {
   RedisServer server({.port = 0});
   FaultProxy proxy(server.url());
   const CappedList list = ListOf(ConnectTo(proxy.url()));
@@ -62,7 +66,7 @@ TEST(ListOnceFaultTest, WithIdsEachItemIsThereOnceThoughRepliesAreLost) {
   EXPECT_THAT(ListOf(ConnectTo(server.url())).Range(), IsOkAndHolds(pushed));
 }
 
-TEST(ListOnceFaultTest, ATimedOutPushIsResolvedOneWayOrTheOther) {
+TEST(ListFaultTest, ATimedOutPushIsResolvedOneWayOrTheOther) {
   RedisServer server({.port = 0});
   FaultProxy proxy(server.url());
   const CappedList slow = ListOf(ConnectTo(proxy.url(), {.timeout = absl::Milliseconds(100)}));
@@ -90,7 +94,7 @@ TEST(ListOnceFaultTest, ATimedOutPushIsResolvedOneWayOrTheOther) {
   EXPECT_THAT(list.Range(), IsOkAndHolds(ElementsAre("a")));
 }
 
-TEST(ListOnceFaultTest, AFollowerGetsEachItemOnceThroughBrokenConnections) {
+TEST(ListFaultTest, AFollowerGetsEachItemOnceThroughBrokenConnections) {
   RedisServer server({.port = 0});
   FaultProxy proxy(server.url());
   const CappedList list = ListOf(ConnectTo(server.url()));
@@ -117,6 +121,34 @@ TEST(ListOnceFaultTest, AFollowerGetsEachItemOnceThroughBrokenConnections) {
     ASSERT_TRUE(Eventually([&] { return last == before.sequence + i; })) << i;
   }
   EXPECT_TRUE(orderly);
+}
+
+TEST(ListFaultTest, AFollowerWhoseMessagesAreLostIsLateByABackstopOnly) {
+  RedisServer server;
+  testing::PushFilter filter(server.url());
+  filter.OnMessage([](const testing::PushMessage&) { return testing::PushVerdict::kDrop; });
+  const CappedList list = ListOf(ConnectTo(server.url()));
+  const CappedList followed = ListOf(ConnectTo(filter.url()));
+  RawRedis redis(server);
+  std::atomic<int> items = 0;
+  std::jthread follower([&](std::stop_token stop) {
+    (void)followed.Follow(
+        0,
+        [&](const ListSlice& slice) {
+          items += static_cast<int>(slice.items.size());
+          return true;
+        },
+        stop);
+  });
+  for (int i = 1; i <= 2; ++i) {
+    ASSERT_TRUE(Eventually([&] {
+      return redis.Command({"GET", "coord:{events}:seq"}).text().find('\n') != std::string::npos;
+    }));
+    const absl::Time pushed = absl::Now();
+    ASSERT_OK(list.Push("x").status());
+    ASSERT_TRUE(Eventually([&] { return items == i; }));
+    EXPECT_LT(absl::Now() - pushed, absl::Seconds(3));
+  }
 }
 
 }  // namespace
