@@ -1,4 +1,4 @@
-// One item pushed to a list that is full, each caller to a list of its own.
+// One item pushed to a list that is full, and ten read from it, each caller with a list of its own.
 #include "bench/microbench.h"
 #include "coord/capped_list.h"
 #include "coord/internal/strings.h"
@@ -28,6 +28,41 @@ void ListPushHiredis(benchmark::State& state) {
   });
 }
 BENCHMARK(ListPushHiredis)->Name("ListPush/hiredis")->Apply(OnTheServer);
+
+void ListSinceCoord(benchmark::State& state) {
+  const CappedList list(SharedClient(), internal::StrCat("read-", state.thread_index()),
+                        {.max_items = 100});
+  std::int64_t newest = 0;
+  for (int i = 0; i < 100; ++i) {
+    const absl::StatusOr<PushResult> pushed = list.Push(kItem);
+    if (pushed.ok()) newest = pushed->sequence;
+  }
+  Repeat(state, [&] {
+    const absl::StatusOr<ListSlice> slice = list.Since(newest - 10);
+    return slice.ok() && slice->items.size() == 10;
+  });
+}
+BENCHMARK(ListSinceCoord)->Name("ListSince/coord")->Apply(OnTheServer);
+
+void ListSinceHiredis(benchmark::State& state) {
+  HiredisCaller caller(Server().socket_path());
+  caller.Load(internal::kListRead);
+  const std::string name = internal::StrCat("read-them-", state.thread_index());
+  const std::string key = internal::StrCat("coord:{", name, "}:");
+  const CappedList list(SharedClient(), name, {.max_items = 100});
+  std::int64_t newest = 0;
+  for (int i = 0; i < 100; ++i) {
+    const absl::StatusOr<PushResult> pushed = list.Push(kItem);
+    if (pushed.ok()) newest = pushed->sequence;
+  }
+  const std::string after = internal::StrCat(newest - 10);
+  Repeat(state, [&] {
+    const HiredisReply reply = caller.Run(
+        internal::kListRead, {key + "list", key + "seq", key + "times"}, {after, "1000"});
+    return reply != nullptr && reply->elements == 4;
+  });
+}
+BENCHMARK(ListSinceHiredis)->Name("ListSince/hiredis")->Apply(OnTheServer);
 
 }  // namespace
 }  // namespace coord::bench

@@ -1,91 +1,379 @@
 #include "coord/capped_list.h"
 
+#include <algorithm>
+#include <memory>
 #include <utility>
 
 #include "coord/deployment/session.h"
+#include "coord/deployment/wakes.h"
+#include "coord/errors.h"
 #include "coord/internal/deadline.h"
 #include "coord/internal/limits.h"
+#include "coord/internal/once.h"
+#include "coord/internal/owner_id.h"
 #include "coord/internal/status.h"
 #include "coord/internal/strings.h"
+#include "coord/internal/sync.h"
 #include "scripts.h"
 
 namespace coord {
 namespace {
 
+using internal::Annotate;
+using internal::CallLimits;
 using internal::InvalidArgument;
+using internal::MakeStatus;
 using internal::Quoted;
+using internal::Request;
+using internal::Session;
+using internal::SteadyTime;
 using internal::StrCat;
+using Overflow = CappedListOptions::Overflow;
 
+constexpr char kKind = 'l';  // of fingerprints
 constexpr std::int64_t kMaxItems = 1'000'000'000;
+constexpr std::int64_t kMaxBytes = std::int64_t{1} << 40;
 constexpr std::size_t kMaxPushItems = 4096;  // what a script can hand on in one call
 constexpr std::size_t kMaxPushBytes = 64u << 20;
+
+// How often a follower looks though nobody has woken it.
+constexpr absl::Duration kBackstop = absl::Seconds(1);
+constexpr absl::Duration kBackstopWithoutMessages = absl::Milliseconds(100);
+// After this a follower that has not looked again is woken no more.
+constexpr absl::Duration kInterest = absl::Seconds(5);
+constexpr absl::Duration kRetry = absl::Milliseconds(100);
+constexpr std::int64_t kFollowSlice = 1000;
+
+std::string Title(std::string_view name) { return StrCat("list ", Quoted(name)); }
+
+std::string Milliseconds(std::optional<absl::Duration> time) {
+  return time ? StrCat(internal::CeilMilliseconds(*time)) : "";
+}
+
+absl::Status CheckOptions(const CappedListOptions& options) {
+  if (options.max_items < 1 || options.max_items > kMaxItems) {
+    return InvalidArgument(
+        StrCat("max_items is ", options.max_items, "; it must be 1 to ", kMaxItems));
+  }
+  if (options.max_bytes && (*options.max_bytes < 1 || *options.max_bytes > kMaxBytes)) {
+    return InvalidArgument(
+        StrCat("max_bytes is ", *options.max_bytes, "; it must be 1 to ", kMaxBytes));
+  }
+  if (options.max_age &&
+      (*options.max_age <= absl::ZeroDuration() || *options.max_age > internal::kMaxDataTtl)) {
+    return InvalidArgument(StrCat("max_age is ", internal::ToText(*options.max_age),
+                                  "; it must be above 0 and at most ",
+                                  internal::ToText(internal::kMaxDataTtl)));
+  }
+  return options.ttl ? internal::CheckDataTtl(*options.ttl) : absl::OkStatus();
+}
+
+absl::Status CheckSlice(std::string_view what, std::int64_t n) {
+  if (n >= 1 && n <= CappedList::kMaxSlice) return absl::OkStatus();
+  return InvalidArgument(StrCat(what, " is ", n, "; it must be 1 to ", CappedList::kMaxSlice));
+}
+
+absl::Status CheckSequence(std::int64_t sequence) {
+  // Numbers are exact in scripts up to 2^53.
+  constexpr std::int64_t kLast = std::int64_t{1} << 53;
+  if (sequence >= 0 && sequence <= kLast) return absl::OkStatus();
+  return InvalidArgument(StrCat("sequence is ", sequence, "; it must be 0 to ", kLast));
+}
+
+// All items as one text that no other items make.
+std::string Joined(std::span<const std::string_view> items) {
+  std::string text;
+  for (std::string_view item : items) text += StrCat(item.size(), ":", item);
+  return text;
+}
+
+absl::StatusOr<PushResult> ReadPushed(const Reply& reply) {
+  const auto values = reply.items();
+  if (values.size() != 3 && values.size() != 4) {
+    return MakeStatus(absl::StatusCode::kDataLoss,
+                      StrCat("a push was answered ", reply.ToDebugString()));
+  }
+  return PushResult{values[0].integer(), values[1].integer(), values[2].integer(),
+                    values.size() == 3 || values[3].integer() == 1};
+}
+
+absl::StatusOr<ListSlice> ReadSlice(Reply& reply) {
+  std::vector<Reply>& values = reply.mutable_items();
+  if (values.size() != 4) {
+    return MakeStatus(absl::StatusCode::kDataLoss,
+                      StrCat("list_read answered ", reply.ToDebugString()));
+  }
+  ListSlice slice;
+  slice.newest = values[0].integer();
+  slice.missed = values[1].integer();
+  std::int64_t number = values[2].integer();
+  slice.items.reserve(values[3].items().size());
+  for (Reply& item : values[3].mutable_items()) {
+    slice.items.push_back({number++, std::move(item.mutable_text())});
+  }
+  return slice;
+}
+
+// One who waits for items.
+class Follower final : public internal::Sleeper {
+ public:
+  void OnMessage(std::string_view) override { Wake(); }
+  void Wake() {
+    internal::MutexLock lock(mutex_);
+    called_ = true;
+    changed_.NotifyAll();
+  }
+  // Until `until`, or until it has been called since it last slept.
+  void Sleep(SteadyTime until) {
+    internal::MutexLock lock(mutex_);
+    while (!called_ && !internal::Passed(until)) changed_.WaitUntil(mutex_, until);
+    called_ = false;
+  }
+
+ private:
+  internal::Mutex mutex_;
+  internal::CondVar changed_;
+  bool called_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+// A follower that is called while this lives.
+class Registration {
+ public:
+  Registration(Session& session, std::string id, std::shared_ptr<Follower> follower)
+      : session_(session), id_(std::move(id)) {
+    session_.wakes().Add(id_, std::move(follower));
+    session_.wakes().Want(1);
+    session_.background().Look();
+  }
+  ~Registration() {
+    session_.wakes().Want(-1);
+    session_.wakes().Remove(id_);
+  }
+  Registration(const Registration&) = delete;
+  Registration& operator=(const Registration&) = delete;
+
+ private:
+  Session& session_;
+  const std::string id_;
+};
 
 }  // namespace
 
 CappedList::CappedList(Client client, std::string_view name, CappedListOptions options)
     : client_(std::move(client)), name_(name), options_(options) {
-  const internal::Session& session = internal::SessionOf(client_);
+  const Session& session = internal::SessionOf(client_);
   absl::StatusOr<std::string> list = session.Key("list", name, "list");
-  absl::StatusOr<std::string> sequence = session.Key("list", name, "seq");
   if (!list.ok()) {
     usable_ = list.status();
     return;
   }
   list_key_ = *std::move(list);
-  sequence_key_ = *std::move(sequence);
+  record_key_ = *session.Key("list", name, "seq");
+  times_key_ = *session.Key("list", name, "times");
 }
 
-absl::StatusOr<PushResult> CappedList::Push(std::string_view item, CallOptions call) const {
-  return Push(std::span<const std::string_view>(&item, 1), std::move(call));
-}
-
-absl::StatusOr<PushResult> CappedList::Push(std::span<const std::string_view> items,
+absl::StatusOr<PushResult> CappedList::Push(std::string_view item, PushOptions options,
                                             CallOptions call) const {
+  return Push(std::span<const std::string_view>(&item, 1), std::move(options), std::move(call));
+}
+
+absl::Status CappedList::CheckPush(std::span<const std::string_view> items) const {
   if (!usable_.ok()) return usable_;
-  if (options_.max_items < 1 || options_.max_items > kMaxItems) {
-    return InvalidArgument(
-        StrCat("max_items is ", options_.max_items, "; it must be 1 to ", kMaxItems));
-  }
-  if (options_.ttl) {
-    if (absl::Status status = internal::CheckDataTtl(*options_.ttl); !status.ok()) return status;
-  }
+  if (absl::Status status = CheckOptions(options_); !status.ok()) return status;
   if (items.empty() || items.size() > kMaxPushItems) {
     return InvalidArgument(
         StrCat("a push of ", items.size(), " items; it must have 1 to ", kMaxPushItems));
   }
-  std::size_t bytes = 0;
-  for (std::string_view item : items) bytes += item.size();
+  std::size_t bytes = 0, largest = 0;
+  for (std::string_view item : items) {
+    bytes += item.size();
+    largest = std::max(largest, item.size());
+  }
   if (bytes > kMaxPushBytes) {
     return InvalidArgument(
         StrCat("a push of ", bytes, " bytes; it must have at most ", kMaxPushBytes));
   }
+  const bool whole = options_.overflow == Overflow::kReject;
+  if (whole && static_cast<std::int64_t>(items.size()) > options_.max_items) {
+    return InvalidArgument(
+        StrCat("a push of ", items.size(), " items never fits; max_items is ", options_.max_items));
+  }
+  const std::size_t least = whole ? bytes : largest;
+  if (options_.max_bytes && static_cast<std::int64_t>(least) > *options_.max_bytes) {
+    return InvalidArgument(StrCat(whole ? "a push of " : "an item of ", least,
+                                  " bytes never fits; max_bytes is ", *options_.max_bytes));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<PushResult> CappedList::Push(std::span<const std::string_view> items,
+                                            PushOptions options, CallOptions call) const {
+  if (absl::Status status = CheckPush(items); !status.ok()) return status;
+  if (options.operation_id || options_.max_bytes || options_.max_age ||
+      options_.overflow == Overflow::kReject) {
+    return Append(items, options, call);
+  }
   const std::string max_items = StrCat(options_.max_items);
-  const std::string ttl = options_.ttl ? StrCat(internal::CeilMilliseconds(*options_.ttl)) : "";
+  const std::string ttl = Milliseconds(options_.ttl);
+  const std::string_view keys[] = {list_key_, record_key_};
   std::vector<std::string_view> args = {max_items, ttl};
   args.insert(args.end(), items.begin(), items.end());
-  absl::StatusOr<Reply> reply = internal::SessionOf(client_).Execute(
-      internal::Bind(internal::kListPush, {list_key_, sequence_key_},
-                     std::span<const std::string_view>(args)),
-      call);
-  if (!reply.ok()) return internal::Annotate(reply.status(), StrCat("list ", Quoted(name_)));
-  const auto values = reply->items();
-  if (values.size() != 3) {
-    return internal::MakeStatus(absl::StatusCode::kDataLoss,
-                                StrCat("list_push answered ", reply->ToDebugString()));
+  const absl::StatusOr<Reply> reply =
+      internal::SessionOf(client_).Execute(Request::Call(internal::kListPush, keys, args), call);
+  if (!reply.ok()) return Annotate(reply.status(), Title(name_));
+  if (reply->is_nil()) return Append(items, options, call);
+  return ReadPushed(*reply);
+}
+
+absl::StatusOr<PushResult> CappedList::Append(std::span<const std::string_view> items,
+                                              const PushOptions& options,
+                                              const CallOptions& call) const {
+  const std::string max_items = StrCat(options_.max_items), ttl = Milliseconds(options_.ttl),
+                    max_bytes = options_.max_bytes ? StrCat(*options_.max_bytes) : "",
+                    max_age = Milliseconds(options_.max_age), count = StrCat(items.size());
+  const std::string_view overflow = options_.overflow == Overflow::kReject ? "reject" : "drop";
+  Session& session = internal::SessionOf(client_);
+  absl::StatusOr<std::optional<internal::Once>> once =
+      internal::PrepareOnce(session, "list", name_, options.operation_id, kKind,
+                            {max_items, ttl, max_bytes, max_age, overflow,
+                             options.operation_id ? Joined(items) : std::string()});
+  if (!once.ok()) return once.status();
+  std::vector<std::string_view> keys = {list_key_, record_key_, times_key_};
+  std::vector<std::string_view> args = {max_items, ttl, max_bytes, max_age, overflow, count};
+  args.insert(args.end(), items.begin(), items.end());
+  if (*once) (*once)->AppendTo(keys, args);
+  const absl::StatusOr<Reply> reply =
+      internal::ExecuteOnce(session, Request::Call(internal::kListAppend, keys, args), *once, call);
+  if (!reply.ok()) return Annotate(reply.status(), Title(name_));
+  return ReadPushed(*reply);
+}
+
+absl::StatusOr<std::optional<PushResult>> CappedList::Resolve(const OperationId& id,
+                                                              CallOptions call) const {
+  if (!usable_.ok()) return usable_;
+  const absl::StatusOr<std::optional<std::string>> kept =
+      internal::ResolveOnce(internal::SessionOf(client_), "list", name_, id, kKind, call);
+  if (!kept.ok()) return kept.status();
+  if (!*kept) return std::optional<PushResult>();
+  std::int64_t numbers[4] = {};  // "<length> <evicted> <sequence> <applied>"
+  std::string_view rest = **kept;
+  for (std::int64_t& number : numbers) {
+    const auto blank = std::min(rest.find(' '), rest.size());
+    const std::optional<std::int64_t> value = internal::ParseInt64(rest.substr(0, blank));
+    if (!value) {
+      return MakeStatus(absl::StatusCode::kDataLoss,
+                        StrCat("operation ", id.text(), " has kept ", Quoted(**kept)));
+    }
+    number = *value;
+    rest.remove_prefix(std::min(blank + 1, rest.size()));
   }
-  return PushResult{values[0].integer(), values[1].integer(), values[2].integer()};
+  return std::optional<PushResult>(PushResult{numbers[0], numbers[1], numbers[2], numbers[3] == 1});
 }
 
 absl::StatusOr<std::vector<std::string>> CappedList::Range(std::int64_t start, std::int64_t stop,
                                                            CallOptions call) const {
   if (!usable_.ok()) return usable_;
-  absl::StatusOr<Reply> reply =
-      client_.Command({"LRANGE", list_key_, StrCat(start), StrCat(stop)}, call);
-  if (!reply.ok()) return internal::Annotate(reply.status(), StrCat("list ", Quoted(name_)));
+  const std::string from = StrCat(start), to = StrCat(stop);
+  absl::StatusOr<Reply> reply = absl::UnknownError("");
+  if (options_.max_age) {
+    if (absl::Status status = CheckOptions(options_); !status.ok()) return status;
+    const std::string age = Milliseconds(options_.max_age);
+    reply = internal::SessionOf(client_).Execute(
+        internal::Bind(internal::kListRange, {list_key_, record_key_, times_key_}, {from, to, age}),
+        call);
+  } else {
+    reply = client_.Command({"LRANGE", list_key_, from, to}, call);
+  }
+  if (!reply.ok()) return Annotate(reply.status(), Title(name_));
   std::vector<std::string> items;
   items.reserve(reply->items().size());
   for (Reply& item : reply->mutable_items()) items.push_back(std::move(item.mutable_text()));
   return items;
+}
+
+absl::StatusOr<ListSlice> CappedList::Newest(std::int64_t n, CallOptions call) const {
+  if (!usable_.ok()) return usable_;
+  if (absl::Status status = CheckSlice("n", n); !status.ok()) return status;
+  const std::string limit = StrCat(n);
+  const std::string_view keys[] = {list_key_, record_key_, times_key_};
+  const std::string_view args[] = {"", limit};
+  absl::StatusOr<Reply> reply =
+      internal::SessionOf(client_).Execute(Request::Call(internal::kListRead, keys, args), call);
+  if (!reply.ok()) return Annotate(reply.status(), Title(name_));
+  return ReadSlice(*reply);
+}
+
+absl::StatusOr<ListSlice> CappedList::Since(std::int64_t sequence, std::int64_t max_items,
+                                            CallOptions call) const {
+  if (!usable_.ok()) return usable_;
+  if (absl::Status status = CheckSequence(sequence); !status.ok()) return status;
+  if (absl::Status status = CheckSlice("max_items", max_items); !status.ok()) return status;
+  const std::string after = StrCat(sequence), limit = StrCat(max_items);
+  const std::string_view keys[] = {list_key_, record_key_, times_key_};
+  const std::string_view args[] = {after, limit};
+  absl::StatusOr<Reply> reply =
+      internal::SessionOf(client_).Execute(Request::Call(internal::kListRead, keys, args), call);
+  if (!reply.ok()) return Annotate(reply.status(), Title(name_));
+  return ReadSlice(*reply);
+}
+
+absl::Status CappedList::Follow(std::int64_t sequence,
+                                const std::function<bool(const ListSlice&)>& receive,
+                                std::stop_token stop) const {
+  if (!usable_.ok()) return usable_;
+  if (absl::Status status = CheckSequence(sequence); !status.ok()) return status;
+  const std::shared_ptr<Session> session = internal::SharedSessionOf(client_);
+  if (absl::Status status = session->Usable(); !status.ok()) return status;
+  const std::string id = internal::NewOwnerId({});
+  if (id.empty()) {
+    return MakeStatus(absl::StatusCode::kUnavailable,
+                      "the system gives no random bits for a follower's id");
+  }
+  const auto follower = std::make_shared<Follower>();
+  const Registration registration(*session, id, follower);
+  const auto wake = [&follower] { follower->Wake(); };
+  std::optional<std::stop_callback<decltype(wake)>> on_stop;
+  if (stop.stop_possible()) on_stop.emplace(stop, wake);
+  const std::string limit = StrCat(kFollowSlice), interest = Milliseconds(kInterest);
+  const std::string_view keys[] = {list_key_, record_key_, times_key_};
+  // Followers stand in the record one a line.
+  const bool wakeable = session->channel().find('\n') == std::string::npos;
+  while (!stop.stop_requested()) {
+    const std::string after = StrCat(sequence);
+    const bool listening = wakeable && session->listening();
+    std::vector<std::string_view> args = {after, limit};
+    if (listening) args.insert(args.end(), {id, session->channel(), interest});
+    absl::StatusOr<Reply> reply =
+        session->Execute(Request::Call(internal::kListRead, keys, args),
+                         CallLimits{internal::DeadlineAfter(session->options().timeout), stop});
+    absl::Duration pause = kRetry;
+    if (reply.ok()) {
+      absl::StatusOr<ListSlice> slice = ReadSlice(*reply);
+      if (!slice.ok()) return slice.status();
+      if (!slice->items.empty() || slice->missed > 0) {
+        sequence = slice->items.empty() ? slice->newest : slice->items.back().sequence;
+        if (!receive(*slice)) return absl::OkStatus();
+        continue;
+      }
+      if (slice->newest > 0 && slice->newest < sequence) {
+        // The server has lost the list, and its clock is behind: all there is is new.
+        sequence = 0;
+        continue;
+      }
+      if (wakeable && !listening) {
+        session->Listen(CallLimits{internal::DeadlineAfter(kBackstop), stop});
+        // What has come meanwhile was told to nobody.
+        if (session->listening()) continue;
+      }
+      const bool messages = wakeable && session->node().subscribed();
+      pause = messages ? kBackstop : kBackstopWithoutMessages;
+    } else {
+      const bool passing = coord::IsUnavailable(reply.status()) || IsOutcomeUnknown(reply.status());
+      if (!stop.stop_requested() && !passing) return Annotate(reply.status(), Title(name_));
+    }
+    if (!stop.stop_requested()) follower->Sleep(internal::DeadlineAfter(pause));
+  }
+  return MakeStatus(absl::StatusCode::kCancelled, StrCat("stopped while following ", Title(name_)));
 }
 
 }  // namespace coord

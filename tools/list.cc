@@ -1,4 +1,5 @@
-// coord list push|range
+// coord list push|range|newest|since|follow
+#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -6,6 +7,7 @@
 #include "coord/internal/status.h"
 #include "coord/internal/strings.h"
 #include "tools/arguments.h"
+#include "tools/interruptible.h"
 #include "tools/program.h"
 
 namespace coord::tools {
@@ -19,8 +21,15 @@ struct Words {
   std::string name;
   Text max;
   Text ttl;
+  Text max_bytes;
+  Text max_age;
+  bool reject = false;
+  Text operation;
   Text start;
   Text stop;
+  Text count;
+  Text sequence;
+  Text limit;
 };
 
 // The values are what the parser did not know, with what followed "--". A positional of many values
@@ -46,6 +55,11 @@ absl::StatusOr<int> Push(const Program& program, const CLI::App& push, const Wor
   CappedListOptions options;
   options.max_items = given.Integer("--max", words.max, 1).value_or(0);
   options.ttl = given.Duration("--ttl", words.ttl);
+  options.max_bytes = given.Integer("--max-bytes", words.max_bytes, 1);
+  options.max_age = given.Duration("--max-age", words.max_age);
+  if (words.reject) options.overflow = CappedListOptions::Overflow::kReject;
+  PushOptions how;
+  if (words.operation) how.operation_id = OperationId(*words.operation);
   if (!given.status().ok()) return given.status();
   absl::StatusOr<std::vector<std::string>> values = Values(push, program);
   if (!values.ok()) return values.status();
@@ -53,15 +67,17 @@ absl::StatusOr<int> Push(const Program& program, const CLI::App& push, const Wor
   if (!client.ok()) return client.status();
   const CappedList list(*std::move(client), words.name, options);
   const std::vector<std::string_view> items(values->begin(), values->end());
-  absl::StatusOr<PushResult> result = list.Push(items);
+  absl::StatusOr<PushResult> result = list.Push(items, how);
   if (!result.ok()) return result.status();
   if (program.json) {
-    PrintJson(
-        {{"length", result->length}, {"evicted", result->evicted}, {"sequence", result->sequence}});
+    PrintJson({{"length", result->length},
+               {"evicted", result->evicted},
+               {"sequence", result->sequence},
+               {"applied", result->applied}});
   } else {
     PrintLine(StrCat(result->length));
   }
-  return kExitOk;
+  return result->applied ? kExitOk : kExitNotGranted;
 }
 
 absl::StatusOr<int> Range(const Program& program, const Words& words) {
@@ -85,6 +101,86 @@ absl::StatusOr<int> Range(const Program& program, const Words& words) {
   return kExitOk;
 }
 
+nlohmann::json JsonItem(const ListItem& item) {
+  return {{"sequence", item.sequence}, {"item", JsonText(item.value)}};
+}
+
+void Print(const Program& program, const ListSlice& slice) {
+  if (program.json) {
+    nlohmann::json items = nlohmann::json::array();
+    for (const ListItem& item : slice.items) items.push_back(JsonItem(item));
+    PrintJson({{"items", std::move(items)}, {"newest", slice.newest}, {"missed", slice.missed}});
+  } else {
+    for (const ListItem& item : slice.items) PrintLine(item.value);
+  }
+}
+
+absl::StatusOr<int> Newest(const Program& program, const Words& words) {
+  Arguments given;
+  given.Name(words.name);
+  const std::int64_t count = given.Integer("COUNT", words.count, 1).value_or(10);
+  if (!given.status().ok()) return given.status();
+  absl::StatusOr<Client> client = program.Connect();
+  if (!client.ok()) return client.status();
+  const absl::StatusOr<ListSlice> slice =
+      CappedList(*std::move(client), words.name, {}).Newest(count);
+  if (!slice.ok()) return slice.status();
+  Print(program, *slice);
+  return kExitOk;
+}
+
+absl::StatusOr<int> Since(const Program& program, const Words& words) {
+  Arguments given;
+  given.Name(words.name);
+  const std::int64_t sequence = given.Integer("SEQUENCE", words.sequence, 0).value_or(0);
+  const std::int64_t limit = given.Integer("--limit", words.limit, 1).value_or(1000);
+  if (!given.status().ok()) return given.status();
+  absl::StatusOr<Client> client = program.Connect();
+  if (!client.ok()) return client.status();
+  const absl::StatusOr<ListSlice> slice =
+      CappedList(*std::move(client), words.name, {}).Since(sequence, limit);
+  if (!slice.ok()) return slice.status();
+  if (slice->missed > 0) Say(StrCat(slice->missed, " items were missed"));
+  Print(program, *slice);
+  return kExitOk;
+}
+
+// False: nobody will read it any more.
+bool PrintArrived(const Program& program, const ListSlice& slice) {
+  // On standard error, so that what reads the items gets items only.
+  if (slice.missed > 0) Say(StrCat(slice.missed, " items were missed"));
+  for (const ListItem& item : slice.items) {
+    if (program.json) {
+      PrintJson(JsonItem(item));
+    } else {
+      PrintLine(item.value);
+    }
+  }
+  return std::fflush(stdout) == 0;
+}
+
+int Follow(const Program& program, const Words& words) {
+  Arguments given;
+  given.Name(words.name);
+  const std::optional<std::int64_t> from = given.Integer("--from", words.sequence, 0);
+  if (!given.status().ok()) return program.Fail(given.status());
+  return WaitInterruptibly(
+      program, StrCat("list ", Quoted(words.name)),
+      [&](const Client& client, std::stop_token stop) -> int {
+        const CappedList list(client, words.name, {});
+        std::int64_t at = from.value_or(0);
+        if (!from) {
+          const absl::StatusOr<ListSlice> last = list.Newest(1, {.stop = stop});
+          if (!last.ok()) return program.Fail(last.status());
+          at = last->newest;
+        }
+        const absl::Status status = list.Follow(
+            at, [&](const ListSlice& slice) { return PrintArrived(program, slice); }, stop);
+        if (stop.stop_requested()) return kExitError;                 // the signal decides
+        return status.ok() ? int{kExitError} : program.Fail(status);  // main says why
+      });
+}
+
 }  // namespace
 
 void AddList(CLI::App& app, Program& program) {
@@ -94,15 +190,24 @@ void AddList(CLI::App& app, Program& program) {
       "Examples:\n"
       "  coord list push events 'deployed 1.4' --max 100    prints the length\n"
       "  coord list push events --max 100 -- -5C            a value that begins with '-'\n"
-      "  coord list range events -10                        the last ten, oldest first");
+      "  coord list range events -10                        the last ten, oldest first\n"
+      "  coord list follow events                           the items to come, as they arrive");
   const auto words = std::make_shared<Words>();
 
   CLI::App* push = list->add_subcommand("push", "Append values and print the list's length");
   push->add_option("NAME", words->name, "The list's name")->required();
   AddText(*push, "--max", words->max, "How many items the list keeps", "INT")->required();
   AddText(*push, "--ttl", words->ttl, "How long the list lives on after this", "TIME");
+  AddText(*push, "--max-bytes", words->max_bytes, "How many bytes all items may have", "INT");
+  AddText(*push, "--max-age", words->max_age, "How old items may get", "TIME");
+  push->add_flag("--reject", words->reject,
+                 "Push nothing where it would exceed a cap, in place of dropping the oldest");
+  AddText(*push, "--operation-id", words->operation,
+          "Push once, however often this is run with the same id", "ID");
   push->allow_extras();
-  push->footer("Values that begin with '-' go after \"--\".");
+  push->footer(
+      "Values that begin with '-' go after \"--\". With --reject, exit status 75: nothing was "
+      "pushed.");
   push->callback([&program, push, words] {
     program.exit_code = program.Finish(Push(program, *push, *words));
   });
@@ -116,6 +221,36 @@ void AddList(CLI::App& app, Program& program) {
       "items may hold line ends.");
   range->callback(
       [&program, words] { program.exit_code = program.Finish(Range(program, *words)); });
+
+  CLI::App* newest = list->add_subcommand("newest", "Print the newest items, oldest first");
+  newest->add_option("NAME", words->name, "The list's name")->required();
+  AddText(*newest, "COUNT", words->count, "How many (10)", "INT");
+  newest->footer("With --json, with their sequence numbers.");
+  newest->callback(
+      [&program, words] { program.exit_code = program.Finish(Newest(program, *words)); });
+
+  CLI::App* since = list->add_subcommand("since", "Print the items after one, oldest first");
+  since->add_option("NAME", words->name, "The list's name")->required();
+  AddText(*since, "SEQUENCE", words->sequence,
+          "The sequence number after which to begin; 0: with the oldest there is", "INT")
+      ->required();
+  AddText(*since, "--limit", words->limit, "At most so many (1000)", "INT");
+  since->footer(
+      "With --json, with their sequence numbers, the newest there is, and how many were missed:\n"
+      "dropped from the list before this. Else that is said on standard error.");
+  since->callback(
+      [&program, words] { program.exit_code = program.Finish(Since(program, *words)); });
+
+  CLI::App* follow = list->add_subcommand("follow", "Print items as they arrive, one a line");
+  follow->add_option("NAME", words->name, "The list's name")->required();
+  AddText(*follow, "--from", words->sequence,
+          "The sequence number after which to begin; 0: with the oldest there is (the newest)",
+          "INT");
+  follow->footer(
+      "Goes on until a signal comes, also while the server cannot be reached. Items that were\n"
+      "dropped from the list before they were read are counted on standard error. With --json, an\n"
+      "object a line with the item and its sequence number.");
+  follow->callback([&program, words] { program.exit_code = Follow(program, *words); });
 }
 
 }  // namespace coord::tools
