@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "coord/deployment/server_error.h"
 #include "coord/deployment/session.h"
 #include "coord/internal/deadline.h"
 #include "coord/internal/limits.h"
@@ -18,11 +19,13 @@ using internal::Quoted;
 using internal::StrCat;
 
 constexpr char kKind = 'c';  // of fingerprints
+constexpr std::string_view kPart = "count";
 
 absl::StatusOr<std::int64_t> ToInteger(const Reply& reply, std::string_view name) {
   if (reply.is_nil()) return 0;
-  if (const auto value = internal::ParseInt64(reply.text()); value && reply.is_string())
-    return *value;
+  // As the server prints it, and no other way: it would refuse to add to "01".
+  const auto value = internal::ParseInt64(reply.text());
+  if (value && reply.is_string() && StrCat(*value) == reply.text()) return *value;
   return internal::MakeStatus(absl::StatusCode::kFailedPrecondition,
                               StrCat("counter ", Quoted(name), " holds ", reply.ToDebugString(64),
                                      ", which is no 64-bit integer; it was left as it is"));
@@ -42,16 +45,18 @@ std::string Milliseconds(std::optional<absl::Duration> ttl) {
   return ttl ? StrCat(internal::CeilMilliseconds(*ttl)) : "";
 }
 
-}  // namespace
+absl::Status InContext(const absl::Status& status, std::string_view name) {
+  return internal::Annotate(status, StrCat("counter ", Quoted(name)));
+}
 
-Counter::Counter(Client client, std::string_view name)
-    : client_(std::move(client)),
-      name_(name),
-      key_(internal::SessionOf(client_).Key("counter", name, "count")) {}
+struct Addition {
+  internal::Request request;
+  std::optional<internal::Once> once;
+};
 
-absl::StatusOr<CounterResult> Counter::Add(std::int64_t amount, AddOptions options,
-                                           CallOptions call) const {
-  if (!key_.ok()) return key_.status();
+absl::StatusOr<Addition> Prepare(const internal::Session& session, std::string_view name,
+                                 std::string_view key, std::int64_t amount,
+                                 const AddOptions& options) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
   const std::string what = StrCat(amount), min = Optional(options.min), max = Optional(options.max),
                     ttl = Milliseconds(options.ttl);
@@ -59,25 +64,59 @@ absl::StatusOr<CounterResult> Counter::Add(std::int64_t amount, AddOptions optio
       options.overflow == AddOptions::Overflow::kSaturate ? "saturate" : "reject";
   const std::string_view ttl_mode =
       options.ttl_mode == AddOptions::TtlMode::kRefresh ? "refresh" : "create";
-  internal::Session& session = internal::SessionOf(client_);
   absl::StatusOr<std::optional<internal::Once>> once =
-      internal::PrepareOnce(session, "counter", name_, options.operation_id, kKind,
+      internal::PrepareOnce(session, "counter", name, options.operation_id, kKind,
                             {what, min, max, overflow, ttl, ttl_mode});
   if (!once.ok()) return once.status();
-  std::vector<std::string_view> keys = {*key_};
+  std::vector<std::string_view> keys = {key};
   std::vector<std::string_view> args = {what, min, max, overflow, ttl, ttl_mode};
   if (*once) (*once)->AppendTo(keys, args);
-  absl::StatusOr<Reply> reply = internal::ExecuteOnce(
-      session, internal::Request::Call(internal::kCounterAdd, keys, args), *once, call);
-  if (!reply.ok()) return internal::Annotate(reply.status(), StrCat("counter ", Quoted(name_)));
-  const auto items = reply->items();
+  return Addition{internal::Request::Call(internal::kCounterAdd, keys, args), *std::move(once)};
+}
+
+absl::StatusOr<CounterResult> ToResult(const Reply& reply, std::string_view name) {
+  const auto items = reply.items();
   if (items.size() != 2) {
     return internal::MakeStatus(absl::StatusCode::kDataLoss,
-                                StrCat("counter_add answered ", reply->ToDebugString()));
+                                StrCat("counter_add answered ", reply.ToDebugString()));
   }
-  absl::StatusOr<std::int64_t> value = ToInteger(items[0], name_);
+  absl::StatusOr<std::int64_t> value = ToInteger(items[0], name);
   if (!value.ok()) return value.status();
   return CounterResult{*value, items[1].integer() == 1};
+}
+
+absl::Status CheckMany(std::size_t count) {
+  if (count <= kMaxCounters) return absl::OkStatus();
+  return internal::InvalidArgument(
+      StrCat("the call names ", count, " counters; it may name at most ", kMaxCounters));
+}
+
+// Of several in one call, says which.
+absl::Status OfMany(const absl::Status& status, std::size_t index) {
+  return internal::Annotate(status, StrCat("number ", index + 1));
+}
+
+absl::Status ErrorOf(internal::Session& session, const Reply& reply, std::string_view name) {
+  return InContext(internal::ServerError(reply.text(), session.node().name()), name);
+}
+
+}  // namespace
+
+Counter::Counter(Client client, std::string_view name)
+    : client_(std::move(client)),
+      name_(name),
+      key_(internal::SessionOf(client_).Key("counter", name, kPart)) {}
+
+absl::StatusOr<CounterResult> Counter::Add(std::int64_t amount, AddOptions options,
+                                           CallOptions call) const {
+  if (!key_.ok()) return key_.status();
+  internal::Session& session = internal::SessionOf(client_);
+  absl::StatusOr<Addition> addition = Prepare(session, name_, *key_, amount, options);
+  if (!addition.ok()) return addition.status();
+  absl::StatusOr<Reply> reply =
+      internal::ExecuteOnce(session, std::move(addition->request), addition->once, call);
+  if (!reply.ok()) return InContext(reply.status(), name_);
+  return ToResult(*reply, name_);
 }
 
 absl::StatusOr<std::optional<CounterResult>> Counter::Resolve(const OperationId& id,
@@ -100,7 +139,7 @@ absl::StatusOr<std::optional<CounterResult>> Counter::Resolve(const OperationId&
 absl::StatusOr<std::int64_t> Counter::Get(CallOptions call) const {
   if (!key_.ok()) return key_.status();
   absl::StatusOr<Reply> reply = client_.Command({"GET", *key_}, call);
-  if (!reply.ok()) return internal::Annotate(reply.status(), StrCat("counter ", Quoted(name_)));
+  if (!reply.ok()) return InContext(reply.status(), name_);
   return ToInteger(*reply, name_);
 }
 
@@ -112,16 +151,85 @@ absl::StatusOr<std::int64_t> Counter::Set(std::int64_t value, std::optional<absl
   }
   absl::StatusOr<Reply> reply = internal::SessionOf(client_).Execute(
       internal::Bind(internal::kCounterSet, {*key_}, {StrCat(value), Milliseconds(ttl)}), call);
-  if (!reply.ok()) return internal::Annotate(reply.status(), StrCat("counter ", Quoted(name_)));
+  if (!reply.ok()) return InContext(reply.status(), name_);
+  return ToInteger(*reply, name_);
+}
+
+absl::StatusOr<std::int64_t> Counter::GetAndReset(std::optional<OperationId> operation_id,
+                                                  CallOptions call) const {
+  if (!key_.ok()) return key_.status();
+  internal::Session& session = internal::SessionOf(client_);
+  absl::StatusOr<std::optional<internal::Once>> once =
+      internal::PrepareOnce(session, "counter", name_, operation_id, kKind, {"reset"});
+  if (!once.ok()) return once.status();
+  std::vector<std::string_view> keys = {*key_}, args;
+  if (*once) (*once)->AppendTo(keys, args);
+  absl::StatusOr<Reply> reply = internal::ExecuteOnce(
+      session, internal::Request::Call(internal::kCounterReset, keys, args), *once, call);
+  if (!reply.ok()) return InContext(reply.status(), name_);
   return ToInteger(*reply, name_);
 }
 
 absl::StatusOr<std::int64_t> Counter::Reset(CallOptions call) const {
-  if (!key_.ok()) return key_.status();
-  absl::StatusOr<Reply> reply =
-      internal::SessionOf(client_).Execute(internal::Bind(internal::kCounterReset, {*key_}), call);
-  if (!reply.ok()) return internal::Annotate(reply.status(), StrCat("counter ", Quoted(name_)));
-  return ToInteger(*reply, name_);
+  return GetAndReset(std::nullopt, std::move(call));
+}
+
+absl::StatusOr<std::vector<absl::StatusOr<CounterResult>>> AddToCounters(
+    const Client& client, std::span<const CounterAddition> additions, CallOptions call) {
+  if (absl::Status status = CheckMany(additions.size()); !status.ok()) return status;
+  internal::Session& session = internal::SessionOf(client);
+  std::vector<internal::Request> requests;
+  requests.reserve(additions.size());
+  for (std::size_t i = 0; i < additions.size(); ++i) {
+    const CounterAddition& one = additions[i];
+    absl::StatusOr<std::string> key = session.Key("counter", one.name, kPart);
+    if (!key.ok()) return OfMany(key.status(), i);
+    absl::StatusOr<Addition> addition = Prepare(session, one.name, *key, one.amount, one.options);
+    if (!addition.ok()) return OfMany(addition.status(), i);
+    requests.push_back(std::move(addition->request));
+  }
+  absl::StatusOr<std::vector<Reply>> replies = session.ExecuteBatch(requests, call);
+  if (!replies.ok()) return replies.status();
+  std::vector<absl::StatusOr<CounterResult>> results;
+  results.reserve(additions.size());
+  for (std::size_t i = 0; i < additions.size(); ++i) {
+    const Reply& reply = (*replies)[i];
+    const std::string& name = additions[i].name;
+    if (reply.is_error()) {
+      results.emplace_back(ErrorOf(session, reply, name));
+    } else {
+      results.push_back(ToResult(reply, name));
+    }
+  }
+  return results;
+}
+
+absl::StatusOr<std::vector<absl::StatusOr<std::int64_t>>> GetCounters(
+    const Client& client, std::span<const std::string> names, CallOptions call) {
+  if (absl::Status status = CheckMany(names.size()); !status.ok()) return status;
+  internal::Session& session = internal::SessionOf(client);
+  std::vector<internal::Request> requests;
+  requests.reserve(names.size());
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    absl::StatusOr<std::string> key = session.Key("counter", names[i], kPart);
+    if (!key.ok()) return OfMany(key.status(), i);
+    // Not MGET, which takes a key of another type for one that is not there.
+    const std::string_view command[] = {"GET", *key};
+    requests.push_back(internal::Request::Command(command));
+  }
+  absl::StatusOr<std::vector<Reply>> replies = session.ExecuteBatch(requests, call);
+  if (!replies.ok()) return replies.status();
+  std::vector<absl::StatusOr<std::int64_t>> values;
+  values.reserve(names.size());
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const Reply& reply = (*replies)[i];
+    if (reply.is_error()) {
+      values.emplace_back(ErrorOf(session, reply, names[i]));
+    } else {
+      values.push_back(ToInteger(reply, names[i]));
+    }
+  }
+  return values;
 }
 
 }  // namespace coord

@@ -8,10 +8,13 @@
 #ifndef COORD_COUNTER_H_
 #define COORD_COUNTER_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -52,13 +55,16 @@ class Counter {
   // Never fails; a bad name (see README, "Names") is reported by the calls, as kInvalidArgument.
   Counter(Client client, std::string_view name);
 
+  // What each call does with a key that holds something else than an integer, as INCRBY takes one
+  // (so not "01" or " 1"): kFailedPrecondition, and it is left as it was.
+
   // An addition that would leave the bounds is no error: see CounterResult::applied.
-  // kFailedPrecondition when the key holds something else than an integer; it is left as it was.
   absl::StatusOr<CounterResult> Add(std::int64_t amount, AddOptions options = {},
                                     CallOptions call = {}) const;
 
   // What became of an Add with this id: its result; or nullopt when it has not been applied, and
-  // then it never will be: should it still arrive, it is refused. For as long as the window.
+  // then it never will be: should it still arrive, it is refused. For as long as the window. Of a
+  // GetAndReset: the value that it returned, applied.
   absl::StatusOr<std::optional<CounterResult>> Resolve(const OperationId& id,
                                                        CallOptions call = {}) const;
 
@@ -69,7 +75,12 @@ class Counter {
   absl::StatusOr<std::int64_t> Set(std::int64_t value,
                                    std::optional<absl::Duration> ttl = std::nullopt,
                                    CallOptions call = {}) const;
-  // Removes the counter; returns the value before.
+  // Removes the counter and its time to live; returns the value before, 0 where there was none. No
+  // addition is lost or counted twice between two of these, but with a lost reply goes the value:
+  // unless there is an operation id, with which it is asked for again (see Add).
+  absl::StatusOr<std::int64_t> GetAndReset(std::optional<OperationId> operation_id = std::nullopt,
+                                           CallOptions call = {}) const;
+  // The same without an id.
   absl::StatusOr<std::int64_t> Reset(CallOptions call = {}) const;
 
  private:
@@ -77,6 +88,30 @@ class Counter {
   std::string name_;
   absl::StatusOr<std::string> key_;
 };
+
+// ---- Many counters in one round trip ----
+
+// How many one call may name.
+inline constexpr std::size_t kMaxCounters = 1024;
+
+struct CounterAddition {
+  std::string name;
+  std::int64_t amount = 1;
+  AddOptions options = {};
+};
+
+// Adds to each, in order; a name may come twice. Returns what Add would have, one each, in the same
+// order. They are not atomic together: others' additions may come between them, and one that fails
+// does not stop the rest. A fault of the way there is the whole call's: when its outcome is unknown
+// (IsOutcomeUnknown), any of them may have been applied. It is not repeated; where all have
+// operation ids, the caller may. Bad input in any (kInvalidArgument, which says which) refuses all,
+// and nothing is sent.
+absl::StatusOr<std::vector<absl::StatusOr<CounterResult>>> AddToCounters(
+    const Client& client, std::span<const CounterAddition> additions, CallOptions call = {});
+
+// What Get would have returned of each, in the same order. Not a snapshot.
+absl::StatusOr<std::vector<absl::StatusOr<std::int64_t>>> GetCounters(
+    const Client& client, std::span<const std::string> names, CallOptions call = {});
 
 }  // namespace coord
 

@@ -16,6 +16,9 @@
 #include "tools/program.h"
 
 namespace coord::tools {
+
+void AddId(CLI::App& app, Program& program);  // in id.cc
+
 namespace {
 
 constexpr char kFooter[] =
@@ -29,7 +32,7 @@ Examples:
   coord elect scheduler --forever -- ./run    on one host at a time, again and again
   coord semaphore uploads --permits 4 -- ./upload.sh
   coord latch wait ready --count 5 --wait 10m && coord barrier start --parties 3
-  coord counter add visits
+  coord counter add visits && coord id orders --count 5
   coord limit take user:42 --rate 10/s --burst 20
   coord list push events 'deployed 1.4' --max 100
   coord json cas job:17 --if '/state="new"' --set '/state="taken"'
@@ -131,6 +134,7 @@ int Run(int argc, char** argv) {
   AddLatch(app, program);
   AddBarrier(app, program);
   AddCounter(app, program);
+  AddId(app, program);
   AddLimit(app, program);
   AddList(app, program);
   AddJson(app, program);

@@ -102,6 +102,125 @@ TEST_F(CounterTest, SetAndResetReturnTheValueBefore) {
   EXPECT_THAT(counter_.Reset(), IsOkAndHolds(0));
 }
 
+TEST_F(CounterTest, GetAndResetTakesTheTimeToLiveToo) {
+  ASSERT_OK(counter_.Add(3, Living(absl::Seconds(60), TtlMode::kOnCreate)).status());
+  EXPECT_THAT(counter_.GetAndReset(), IsOkAndHolds(3));
+  EXPECT_THAT(counter_.GetAndReset(), IsOkAndHolds(0));
+  EXPECT_THAT(counter_.Add(1), Is(1, true));
+  EXPECT_EQ(Left(), -1);
+}
+
+TEST_F(CounterTest, GetAndResetWithAnIdHappensOnceAndAnswersAlike) {
+  const OperationId id = OperationId::New();
+  ASSERT_OK(counter_.Set(kMost).status());
+  EXPECT_THAT(counter_.GetAndReset(id), IsOkAndHolds(kMost));
+  ASSERT_OK(counter_.Add(7).status());
+  EXPECT_THAT(counter_.GetAndReset(id), IsOkAndHolds(kMost));
+  EXPECT_EQ(Stored(), "7");
+  ASSERT_OK_AND_ASSIGN(const std::optional<CounterResult> kept, counter_.Resolve(id));
+  ASSERT_TRUE(kept.has_value());
+  EXPECT_EQ(kept->value, kMost);
+  EXPECT_THAT(counter_.Add(1, {.operation_id = id}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("operation id")));
+  const OperationId none = OperationId::New();
+  ASSERT_OK(counter_.Reset().status());
+  EXPECT_THAT(counter_.GetAndReset(none), IsOkAndHolds(0));
+  EXPECT_THAT(counter_.GetAndReset(none), IsOkAndHolds(0));
+}
+
+TEST_F(CounterTest, NothingIsLostBetweenResets) {
+  constexpr int kThreads = 8;
+  constexpr int kRounds = 100;
+  std::int64_t taken = 0;
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < kThreads; ++i) {
+      threads.emplace_back([&] {
+        for (int round = 0; round < kRounds; ++round) EXPECT_OK(counter_.Add(1).status());
+      });
+    }
+    while (taken < kThreads * kRounds / 2) {
+      ASSERT_OK_AND_ASSIGN(const std::int64_t value, counter_.GetAndReset());
+      taken += value;
+    }
+  }
+  ASSERT_OK_AND_ASSIGN(const std::int64_t rest, counter_.GetAndReset());
+  EXPECT_EQ(taken + rest, kThreads * kRounds);
+}
+
+TEST_F(CounterTest, AFullServerStillResets) {
+  ASSERT_OK(counter_.Set(5).status());
+  redis_.Command({"CONFIG", "SET", "maxmemory", "1"});
+  EXPECT_THAT(counter_.Add(1), StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_THAT(counter_.GetAndReset(), IsOkAndHolds(5));
+  EXPECT_FALSE(Exists());
+}
+
+// ---- Many in one round trip ----
+
+TEST_F(CounterTest, ManyAreAddedToInOrderEachWithItsOwnOptions) {
+  redis_.Command({"RPUSH", "coord:{list}:count", "a"});
+  redis_.Command({"CONFIG", "RESETSTAT"});
+  AddOptions capped = Within(std::nullopt, 4, Overflow::kSaturate);
+  const std::vector<CounterAddition> additions = {
+      {"hits", 3}, {"list", 1}, {"hits", 3, capped}, {"other", -2}, {"hits", 1, capped}};
+  ASSERT_OK_AND_ASSIGN(const auto results, AddToCounters(client_, additions));
+  ASSERT_EQ(results.size(), 5u);
+  EXPECT_THAT(results[0], Is(3, true));
+  EXPECT_THAT(results[1],
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("counter \"list\"")));
+  EXPECT_THAT(results[2], Is(4, false));
+  EXPECT_THAT(results[3], Is(-2, true));
+  EXPECT_THAT(results[4], Is(4, false));
+  EXPECT_EQ(CommandCalls(redis_, "evalsha") + CommandCalls(redis_, "eval"), 5);
+  const std::vector<std::string> names = {"other", "none", "list", "hits"};
+  ASSERT_OK_AND_ASSIGN(const auto values, GetCounters(client_, names));
+  ASSERT_EQ(values.size(), 4u);
+  EXPECT_THAT(values[0], IsOkAndHolds(-2));
+  EXPECT_THAT(values[1], IsOkAndHolds(0));
+  EXPECT_THAT(values[2], StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("list")));
+  EXPECT_THAT(values[3], IsOkAndHolds(4));
+}
+
+TEST_F(CounterTest, ManyWithIdsAreAppliedOnceEach) {
+  const std::vector<CounterAddition> additions = {
+      {"hits", 3, {.operation_id = OperationId::New()}},
+      {"other", 4, {.operation_id = OperationId::New()}}};
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_OK_AND_ASSIGN(const auto results, AddToCounters(client_, additions));
+    EXPECT_THAT(results.at(0), Is(3, true));
+    EXPECT_THAT(results.at(1), Is(4, true));
+  }
+}
+
+TEST_F(CounterTest, BadInputInOneOfManyRefusesAllAndSendsNothing) {
+  redis_.Command({"CONFIG", "RESETSTAT"});
+  const auto refused = [](const char* why) {
+    return StatusIs(absl::StatusCode::kInvalidArgument,
+                    AllOf(HasSubstr("number 2"), HasSubstr(why)));
+  };
+  const auto add = [&](CounterAddition second) {
+    const std::vector<CounterAddition> additions = {{"hits", 1}, std::move(second)};
+    return AddToCounters(client_, additions).status();
+  };
+  EXPECT_THAT(add({"", 1}), refused("name"));
+  EXPECT_THAT(add({"x", 1, Within(4, 3, Overflow::kReject)}), refused("min"));
+  EXPECT_THAT(add({"x", 1, Living(absl::ZeroDuration(), TtlMode::kRefresh)}), refused("ttl"));
+  EXPECT_THAT(add({"x", 1, {.operation_id = OperationId("a b")}}), refused("operation id"));
+  const std::vector<std::string> names = {"hits", "}x"};
+  EXPECT_THAT(GetCounters(client_, names).status(), refused("name"));
+  const auto many = StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("1024"));
+  EXPECT_THAT(AddToCounters(client_, std::vector<CounterAddition>(1025, {"hits"})).status(), many);
+  EXPECT_THAT(GetCounters(client_, std::vector<std::string>(1025, "hits")).status(), many);
+  ASSERT_OK_AND_ASSIGN(const auto none, AddToCounters(client_, {}));
+  EXPECT_TRUE(none.empty());
+  EXPECT_EQ(CommandCalls(redis_, "evalsha") + CommandCalls(redis_, "eval"), 0);
+  EXPECT_EQ(CommandCalls(redis_, "get"), 0);
+  ASSERT_OK_AND_ASSIGN(const auto results,
+                       AddToCounters(client_, std::vector<CounterAddition>(1024, {"hits"})));
+  EXPECT_THAT(results.back(), Is(1024, true));
+}
+
 TEST_F(CounterTest, IsExactWhereADoubleIsNot) {
   const std::int64_t beyond = (std::int64_t{1} << 53) + 1;
   ASSERT_OK(counter_.Set(beyond).status());
@@ -268,10 +387,29 @@ TEST_F(CounterTest, AValueThatIsNoIntegerIsReportedAndLeftAlone) {
     EXPECT_EQ(Stored(), text);
     EXPECT_EQ(Left(), -1);
   }
-  for (const char* text : {"text", "", "1.5", " 1", "1 ", "9223372036854775808", "1e3"}) {
+}
+
+TEST_F(CounterTest, EveryCallRefusesWhatAddRefusesAndLeavesItAlone) {
+  const std::vector<std::string> name = {"hits"};
+  for (const char* text : {"text", "", "1.5", " 1", "1 ", "01", "-01", "00", "-0", "+1", "1e3",
+                           "9223372036854775808", "-9223372036854775809", "10000000000000000000"}) {
     redis_.Command({"SET", kKey, text});
-    EXPECT_THAT(counter_.Get(), StatusIs(absl::StatusCode::kFailedPrecondition)) << text;
+    const auto refused = StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("hits"));
+    EXPECT_THAT(counter_.Add(0), refused) << '"' << text << '"';
+    EXPECT_THAT(counter_.Get(), refused) << '"' << text << '"';
+    EXPECT_THAT(counter_.Set(1), refused) << '"' << text << '"';
+    EXPECT_THAT(counter_.Reset(), refused) << '"' << text << '"';
+    EXPECT_THAT(counter_.GetAndReset(OperationId::New()), refused) << '"' << text << '"';
+    ASSERT_OK_AND_ASSIGN(const auto values, GetCounters(client_, name));
+    EXPECT_THAT(values.at(0), refused) << '"' << text << '"';
     EXPECT_EQ(Stored(), text);
+  }
+  for (const std::int64_t value : {kLeast, kLeast + 1, kMost, kMost - 1, std::int64_t{0},
+                                   std::int64_t{-1}, std::int64_t{1000000000000000000}}) {
+    redis_.Command({"SET", kKey, std::to_string(value)});
+    EXPECT_THAT(counter_.Get(), IsOkAndHolds(value));
+    EXPECT_THAT(counter_.GetAndReset(), IsOkAndHolds(value));
+    EXPECT_FALSE(Exists());
   }
 }
 
