@@ -40,7 +40,7 @@ struct RateLimit {
     // one number is its state.
     kGcra,
     // The same but exact: in a period come exactly `permits`, also where period / permits is not
-    // whole. burst * period must stay below 9e15 permits * microseconds, after both parts of
+    // whole. burst * period must be at most 9e15 permits * microseconds, after both parts of
     // permits / period have been divided by what they have in common.
     kTokenBucket,
     // `permits` in each window of the server's clock, which begin at whole multiples of the period
@@ -113,8 +113,8 @@ class RateLimiter {
   // What Take would answer; writes nothing.
   absl::StatusOr<RateDecision> Peek(std::string_view key, std::int64_t cost = 1,
                                     CallOptions call = {}) const;
-  // Gives back `count` permits, but no more than are missing from the burst: of windows the newest
-  // first, and none of a window that is over. Answers what there is then, as allowed.
+  // Gives back `count` permits, but no more than are missing from the burst: the newest first, and
+  // none that no longer counts. Answers what there is then, as allowed.
   absl::StatusOr<RateDecision> Refund(std::string_view key, std::int64_t count,
                                       CallOptions call = {}) const;
   // Takes, waiting up to `timeout` for it to be allowed. Returns a denial at once when that would
