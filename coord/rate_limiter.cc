@@ -1,10 +1,12 @@
 #include "coord/rate_limiter.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "coord/deployment/session.h"
 #include "coord/internal/deadline.h"
+#include "coord/internal/once.h"
 #include "coord/internal/status.h"
 #include "coord/internal/strings.h"
 #include "coord/internal/waiting.h"
@@ -17,78 +19,241 @@ using internal::InvalidArgument;
 using internal::Quoted;
 using internal::StrCat;
 
-// The script counts in doubles: server time (2^50.7 us now) plus a burst's window must stay below
-// 2^53.
+using Algorithm = RateLimit::Algorithm;
+
+constexpr char kKind = 'r';  // of fingerprints
+
+// The scripts count in doubles: server time (2^50.7 us now) plus a burst's window must stay below
+// 2^53, and so must each product.
 constexpr std::int64_t kMaxWindowUs = 4'000'000'000'000'000;  // 126 years
+constexpr std::int64_t kMaxProduct = 9'000'000'000'000'000;
 constexpr std::int64_t kMaxPermits = 1'000'000'000'000;
+// Each is an entry of a list on the server, and is written down one by one.
+constexpr std::int64_t kMaxLog = 10'000;
+constexpr std::size_t kMaxLimits = 32;
+
+std::string_view PartOf(Algorithm algorithm) {
+  switch (algorithm) {
+    case Algorithm::kGcra:
+      return "gcra";
+    case Algorithm::kTokenBucket:
+      return "bucket";
+    case Algorithm::kFixedWindow:
+      return "fixed";
+    case Algorithm::kSlidingWindow:
+      return "sliding";
+    case Algorithm::kSlidingLog:
+      return "log";
+  }
+  return "gcra";
+}
+
+absl::Status CheckLimit(const RateLimit& limit, std::int64_t burst) {
+  if (limit.permits < 1 || limit.permits > kMaxPermits) {
+    return InvalidArgument(
+        StrCat("rate has ", limit.permits, " permits; it must have 1 to ", kMaxPermits));
+  }
+  if (limit.period <= absl::ZeroDuration() || limit.period > absl::Hours(24 * 366)) {
+    return InvalidArgument(StrCat("rate has a period of ", internal::ToText(limit.period),
+                                  "; it must be above 0 and at most 366 days"));
+  }
+  if (burst < 1 || burst > kMaxPermits) {
+    return InvalidArgument(StrCat("burst is ", burst, "; it must be 1 to ", kMaxPermits));
+  }
+  if (limit.period / limit.permits < absl::Microseconds(1)) {
+    return InvalidArgument(StrCat("rate of ", limit.permits, " permits every ",
+                                  internal::ToText(limit.period),
+                                  " is one in less than a microsecond, which is the least"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckWindow(const RateLimit& limit, std::int64_t burst, std::int64_t period_us) {
+  if (burst != limit.permits) {
+    return InvalidArgument(StrCat("burst is ", burst, "; a window of ", limit.permits,
+                                  " permits lets those through at once and no other number"));
+  }
+  if (limit.algorithm == Algorithm::kSlidingLog && limit.permits > kMaxLog) {
+    return InvalidArgument(StrCat("rate has ", limit.permits,
+                                  " permits; a sliding log has at most ", kMaxLog,
+                                  ", since the server remembers each"));
+  }
+  if (limit.algorithm == Algorithm::kSlidingWindow && limit.permits > kMaxProduct / period_us) {
+    return InvalidArgument(StrCat("rate has ", limit.permits,
+                                  " permits; a sliding window of this period counts exactly up to ",
+                                  kMaxProduct / period_us, "; lower them, or take GCRA"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckCost(std::string_view what, std::int64_t cost) {
+  if (cost >= 1 && cost <= kMaxPermits) return absl::OkStatus();
+  return InvalidArgument(StrCat(what, " is ", cost, "; it must be 1 to ", kMaxPermits));
+}
+
+absl::StatusOr<std::string> KeyOf(const Client& client, std::string_view name,
+                                  std::string_view part) {
+  return internal::SessionOf(client).Key("rate limiter", name, part);
+}
+
+RateDecision Decide(std::int64_t limit, std::int64_t taken, std::int64_t remaining,
+                    std::int64_t retry_us, std::int64_t reset_us) {
+  RateDecision decision;
+  decision.allowed = taken > 0;
+  decision.limit = limit;
+  decision.remaining = remaining;
+  decision.retry_after = absl::Microseconds(retry_us);
+  decision.reset_after = absl::Microseconds(reset_us);
+  decision.taken = taken;
+  if (!decision.allowed) decision.limiting_index = 0;
+  return decision;
+}
+
+// Seconds of a header.
+std::int64_t WholeSeconds(absl::Duration duration) {
+  return absl::ToInt64Seconds(absl::Ceil(duration, absl::Seconds(1)));
+}
 
 }  // namespace
 
-RateLimiter::RateLimiter(Client client, RateLimit limit)
-    : client_(std::move(client)), burst_(limit.burst.value_or(limit.permits)) {
-  if (limit.permits < 1 || limit.permits > kMaxPermits) {
-    usable_ = InvalidArgument(
-        StrCat("rate has ", limit.permits, " permits; it must have 1 to ", kMaxPermits));
-  } else if (limit.period <= absl::ZeroDuration() || limit.period > absl::Hours(24 * 366)) {
-    usable_ = InvalidArgument(StrCat("rate has a period of ", internal::ToText(limit.period),
-                                     "; it must be above 0 and at most 366 days"));
-  } else if (burst_ < 1 || burst_ > kMaxPermits) {
-    usable_ = InvalidArgument(StrCat("burst is ", burst_, "; it must be 1 to ", kMaxPermits));
-  } else if (limit.period / limit.permits < absl::Microseconds(1)) {
-    usable_ = InvalidArgument(StrCat("rate of ", limit.permits, " permits every ",
-                                     internal::ToText(limit.period),
-                                     " is one in less than a microsecond, which is the least"));
-  } else {
+absl::StatusOr<RateLimiter::Rule> RateLimiter::RuleOf(const RateLimit& limit) {
+  const std::int64_t burst = limit.burst.value_or(limit.permits);
+  if (absl::Status status = CheckLimit(limit, burst); !status.ok()) return status;
+  const std::int64_t period_us =
+      absl::ToInt64Microseconds(absl::Ceil(limit.period, absl::Microseconds(1)));
+  Rule rule;
+  rule.part = PartOf(limit.algorithm);
+  rule.limit = burst;
+  if (limit.algorithm == Algorithm::kGcra) {
     // Rounded up: never more than was asked for.
-    interval_us_ =
+    const std::int64_t interval_us =
         absl::ToInt64Microseconds(absl::Ceil(limit.period / limit.permits, absl::Microseconds(1)));
-    if (burst_ > kMaxWindowUs / interval_us_) {
-      usable_ = InvalidArgument(StrCat("burst of ", burst_, " permits at one every ", interval_us_,
-                                       " us takes more than 126 years to fill; lower it"));
+    if (burst > kMaxWindowUs / interval_us) {
+      return InvalidArgument(StrCat("burst of ", burst, " permits at one every ", interval_us,
+                                    " us takes more than 126 years to fill; lower it"));
     }
+    rule.kind = 'g';
+    rule.script = &internal::kLimiterTake;
+    rule.first = StrCat(interval_us);
+    rule.second = StrCat(interval_us * burst);
+    return rule;
   }
+  if (limit.algorithm == Algorithm::kTokenBucket) {
+    const std::int64_t common = std::gcd(limit.permits, period_us);
+    const std::int64_t unit = period_us / common, rate = limit.permits / common;
+    if (burst > kMaxProduct / unit || burst * unit / rate > kMaxWindowUs) {
+      return InvalidArgument(StrCat("burst is ", burst, "; a token bucket of this rate counts ",
+                                    "exactly up to ", kMaxProduct / unit,
+                                    " that take at most 126 years to fill; lower it"));
+    }
+    rule.kind = 'b';
+    rule.script = &internal::kLimiterTakeBucket;
+    rule.first = StrCat(rate);
+    rule.second = StrCat(unit);
+    rule.third = StrCat(burst);
+    return rule;
+  }
+  if (absl::Status status = CheckWindow(limit, burst, period_us); !status.ok()) return status;
+  if (limit.algorithm == Algorithm::kFixedWindow) {
+    rule.kind = 'f';
+    rule.script = &internal::kLimiterTakeFixed;
+  } else if (limit.algorithm == Algorithm::kSlidingWindow) {
+    rule.kind = 's';
+    rule.script = &internal::kLimiterTakeSliding;
+  } else {
+    rule.kind = 'l';
+    rule.script = &internal::kLimiterTakeLog;
+  }
+  rule.first = StrCat(limit.permits);
+  rule.second = StrCat(period_us);
+  return rule;
 }
 
+RateLimiter::RateLimiter(Client client, RateLimit limit)
+    : client_(std::move(client)), rule_(RuleOf(limit)), part_(PartOf(limit.algorithm)) {}
+
 absl::StatusOr<RateDecision> RateLimiter::Ask(std::string_view key, std::int64_t cost,
-                                              std::string_view mode,
-                                              const CallOptions& call) const {
-  if (!usable_.ok()) return usable_;
-  if (cost < 1 || cost > kMaxPermits) {
-    return InvalidArgument(StrCat("cost is ", cost, "; it must be 1 to ", kMaxPermits));
-  }
-  absl::StatusOr<std::string> full = internal::SessionOf(client_).Key("rate limiter", key, "gcra");
+                                              std::string_view mode, const CallOptions& call,
+                                              const std::optional<OperationId>& id) const {
+  if (!rule_.ok()) return rule_.status();
+  const Rule& rule = *rule_;
+  absl::StatusOr<std::string> full = KeyOf(client_, key, rule.part);
   if (!full.ok()) return full.status();
   // More than the burst is refused whatever it is; asking for one beyond it keeps the script's
   // numbers small.
-  const std::int64_t asked = std::min(cost, burst_ + 1);
-  absl::StatusOr<Reply> reply = internal::SessionOf(client_).Execute(
-      internal::Bind(internal::kLimiterTake, {*full},
-                     {StrCat(interval_us_), StrCat(interval_us_ * burst_), StrCat(asked), mode}),
-      call);
+  const std::int64_t asked = std::min(cost, rule.limit + 1);
+  const std::string asked_text = StrCat(asked);
+  internal::Session& session = internal::SessionOf(client_);
+  absl::StatusOr<Reply> reply;
+  if (id) {
+    const char kind[] = {rule.kind};
+    std::vector<std::string_view> keys = {*full};
+    std::vector<std::string_view> args = {
+        std::string_view(kind, 1), rule.first, rule.second, asked_text, rule.third, mode};
+    absl::StatusOr<std::optional<internal::Once>> once =
+        internal::PrepareOnce(session, "rate limiter", key, id, kKind,
+                              {args[0], args[1], args[2], args[3], args[4], args[5]});
+    if (!once.ok()) return once.status();
+    (*once)->AppendTo(keys, args);
+    reply = internal::ExecuteOnce(
+        session, internal::Request::Call(internal::kLimiterTakeOnce, keys, args), *once, call);
+  } else {
+    const std::string_view keys[] = {*full};
+    const std::string_view args[] = {rule.first, rule.second, asked_text, mode, rule.third};
+    reply = session.Execute(
+        internal::Request::Call(*rule.script, keys, std::span(args, rule.third.empty() ? 4 : 5)),
+        call);
+  }
   if (!reply.ok()) return internal::Annotate(reply.status(), StrCat("rate limiter ", Quoted(key)));
   const auto items = reply->items();
   if (items.size() != 4) {
     return internal::MakeStatus(absl::StatusCode::kDataLoss,
-                                StrCat("limiter_take answered ", reply->ToDebugString()));
+                                StrCat(rule.script->name, " answered ", reply->ToDebugString()));
   }
-  RateDecision decision;
-  decision.allowed = items[0].integer() == 1;
-  decision.limit = burst_;
-  decision.remaining = items[1].integer();
-  decision.retry_after =
-      cost > burst_ ? absl::InfiniteDuration() : absl::Microseconds(items[2].integer());
-  decision.reset_after = absl::Microseconds(items[3].integer());
-  return decision;
+  return Decide(rule.limit, items[0].integer(), items[1].integer(), items[2].integer(),
+                items[3].integer());
 }
 
 absl::StatusOr<RateDecision> RateLimiter::Take(std::string_view key, std::int64_t cost,
-                                               CallOptions call) const {
-  return Ask(key, cost, "take", call);
+                                               CallOptions call, TakeOptions options) const {
+  if (!rule_.ok()) return rule_.status();
+  if (absl::Status status = CheckCost("cost", cost); !status.ok()) return status;
+  if (cost <= rule_->limit) return Ask(key, cost, "take", call, options.operation_id);
+  if (options.operation_id && !options.operation_id->valid()) {
+    return InvalidArgument(StrCat("operation id ", Quoted(options.operation_id->text()),
+                                  " must be 1 to 64 of the characters A-Z a-z 0-9 - _"));
+  }
+  // Never: nothing to be kept under an id.
+  absl::StatusOr<RateDecision> decision = Ask(key, cost, "take", call);
+  if (decision.ok()) decision->retry_after = absl::InfiniteDuration();
+  return decision;
+}
+
+absl::StatusOr<RateDecision> RateLimiter::TakeUpTo(std::string_view key, std::int64_t most,
+                                                   CallOptions call, TakeOptions options) const {
+  if (absl::Status status = CheckCost("most", most); !status.ok()) return status;
+  return Ask(key, most, "upto", call, options.operation_id);
 }
 
 absl::StatusOr<RateDecision> RateLimiter::Peek(std::string_view key, std::int64_t cost,
                                                CallOptions call) const {
-  return Ask(key, cost, "peek", call);
+  if (!rule_.ok()) return rule_.status();
+  if (absl::Status status = CheckCost("cost", cost); !status.ok()) return status;
+  absl::StatusOr<RateDecision> decision = Ask(key, cost, "peek", call);
+  if (!decision.ok()) return decision;
+  decision->taken = 0;
+  if (cost > rule_->limit) decision->retry_after = absl::InfiniteDuration();
+  return decision;
+}
+
+absl::StatusOr<RateDecision> RateLimiter::Refund(std::string_view key, std::int64_t count,
+                                                 CallOptions call) const {
+  if (absl::Status status = CheckCost("count", count); !status.ok()) return status;
+  absl::StatusOr<RateDecision> decision = Ask(key, count, "refund", call);
+  if (!decision.ok()) return decision;
+  decision->allowed = true;
+  decision->limiting_index.reset();
+  return decision;
 }
 
 absl::StatusOr<RateDecision> RateLimiter::Wait(std::string_view key, std::int64_t cost,
@@ -113,12 +278,124 @@ absl::StatusOr<RateDecision> RateLimiter::Wait(std::string_view key, std::int64_
 }
 
 absl::Status RateLimiter::Reset(std::string_view key, CallOptions call) const {
-  absl::StatusOr<std::string> full = internal::SessionOf(client_).Key("rate limiter", key, "gcra");
+  // Forgetting depends on no rate.
+  absl::StatusOr<std::string> full = KeyOf(client_, key, part_);
   if (!full.ok()) return full.status();
   return internal::Annotate(internal::SessionOf(client_)
                                 .Execute(internal::Bind(internal::kLimiterReset, {*full}), call)
                                 .status(),
                             StrCat("rate limiter ", Quoted(key)));
+}
+
+absl::StatusOr<std::optional<RateDecision>> RateLimiter::Resolve(std::string_view key,
+                                                                 const OperationId& id,
+                                                                 CallOptions call) const {
+  if (!rule_.ok()) return rule_.status();
+  absl::StatusOr<std::optional<std::string>> kept =
+      internal::ResolveOnce(internal::SessionOf(client_), "rate limiter", key, id, kKind, call);
+  if (!kept.ok()) return kept.status();
+  if (!*kept) return std::optional<RateDecision>();
+  std::int64_t numbers[4] = {};
+  std::string_view rest = **kept;
+  for (std::int64_t& number : numbers) {
+    const std::size_t end = std::min(rest.find(' '), rest.size());
+    const std::optional<std::int64_t> value = internal::ParseInt64(rest.substr(0, end));
+    if (!value) {
+      return internal::MakeStatus(absl::StatusCode::kDataLoss,
+                                  StrCat("operation ", id.text(), " has kept ", Quoted(**kept)));
+    }
+    number = *value;
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return std::optional<RateDecision>(
+      Decide(rule_->limit, numbers[0], numbers[1], numbers[2], numbers[3]));
+}
+
+absl::StatusOr<RateDecision> RateLimiter::TakeAll(const Client& client,
+                                                  std::span<const LimitedKey> limits,
+                                                  CallOptions call) {
+  if (limits.empty() || limits.size() > kMaxLimits) {
+    return InvalidArgument(
+        StrCat("there are ", limits.size(), " limits; there must be 1 to ", kMaxLimits));
+  }
+  std::vector<Rule> rules;
+  std::vector<std::string> keys, costs;
+  rules.reserve(limits.size());
+  keys.reserve(limits.size());
+  costs.reserve(limits.size());
+  std::optional<std::size_t> never;
+  for (const LimitedKey& one : limits) {
+    absl::StatusOr<Rule> rule = RuleOf(one.limit);
+    if (!rule.ok()) return internal::Annotate(rule.status(), StrCat("limit of ", Quoted(one.key)));
+    if (absl::Status status = CheckCost("cost", one.cost); !status.ok()) return status;
+    absl::StatusOr<std::string> key = KeyOf(client, one.key, rule->part);
+    if (!key.ok()) return key.status();
+    if (std::find(keys.begin(), keys.end(), *key) != keys.end()) {
+      return InvalidArgument(StrCat("key ", Quoted(one.key),
+                                    " is there twice with one algorithm, which makes it one limit; "
+                                    "take it once, with the sum"));
+    }
+    if (one.cost > rule->limit && !never) never = keys.size();
+    rules.push_back(*std::move(rule));
+    keys.push_back(*std::move(key));
+    costs.push_back(StrCat(one.cost));
+  }
+  if (never) {
+    // The others are of no account then.
+    const LimitedKey& one = limits[*never];
+    absl::StatusOr<RateDecision> decision =
+        RateLimiter(client, one.limit).Peek(one.key, one.cost, call);
+    if (decision.ok()) decision->limiting_index = *never;
+    return decision;
+  }
+  std::vector<std::string_view> key_views(keys.begin(), keys.end()), args;
+  args.reserve(5 * limits.size());
+  for (std::size_t i = 0; i < limits.size(); ++i) {
+    args.insert(args.end(), {std::string_view(&rules[i].kind, 1), rules[i].first, rules[i].second,
+                             costs[i], rules[i].third});
+  }
+  absl::StatusOr<Reply> reply = internal::SessionOf(client).Execute(
+      internal::Request::Call(internal::kLimiterTakeAll, key_views, args), call);
+  if (!reply.ok()) {
+    return internal::Annotate(reply.status(),
+                              StrCat("rate limiters ", Quoted(limits[0].key), " and others"));
+  }
+  const auto items = reply->items();
+  const std::int64_t which = items.size() == 5 ? items[1].integer() : -1;
+  if (which < 0 || which >= static_cast<std::int64_t>(limits.size())) {
+    return internal::MakeStatus(absl::StatusCode::kDataLoss,
+                                StrCat("limiter_take_all answered ", reply->ToDebugString()));
+  }
+  const std::size_t index = static_cast<std::size_t>(which);
+  RateDecision decision =
+      Decide(rules[index].limit, items[0].integer() == 0 ? limits[index].cost : 0,
+             items[2].integer(), items[3].integer(), items[4].integer());
+  if (!decision.allowed) decision.limiting_index = index;
+  return decision;
+}
+
+std::vector<std::pair<std::string, std::string>> RateLimitHeaders(const RateDecision& decision,
+                                                                  const RateLimit& limit,
+                                                                  std::string_view policy) {
+  std::string name = "\"";
+  for (const char c : policy) {
+    if (c < ' ' || c > '~') continue;
+    if (c == '"' || c == '\\') name += '\\';
+    name += c;
+  }
+  name += '"';
+  const std::int64_t reset = WholeSeconds(decision.reset_after);
+  std::vector<std::pair<std::string, std::string>> headers = {
+      {"RateLimit-Policy", StrCat(name, ";q=", limit.permits, ";w=", WholeSeconds(limit.period))},
+      {"RateLimit", StrCat(name, ";r=", decision.remaining, ";t=", reset)},
+      {"X-RateLimit-Limit", StrCat(decision.limit)},
+      {"X-RateLimit-Remaining", StrCat(decision.remaining)},
+      {"X-RateLimit-Reset", StrCat(reset)},
+  };
+  if (!decision.allowed && decision.retry_after != absl::InfiniteDuration()) {
+    headers.emplace_back("Retry-After", StrCat(WholeSeconds(decision.retry_after)));
+  }
+  return headers;
 }
 
 }  // namespace coord
