@@ -31,6 +31,7 @@ struct Side {
   std::string name;
   std::vector<const ScriptText*> scripts;
   Append append;
+  int replies = 1;  // to each call
 };
 
 // Microseconds of the server's CPU time for one call, over a slice.
@@ -43,7 +44,7 @@ double CpuOfCall(const Run& run, HiredisCaller& caller, const Side& side) {
       if (!side.append(caller, i)) Fatal(StrCat(side.name, ": cannot be sent"));
     }
     if (!caller.Flush()) Fatal(StrCat(side.name, ": cannot be sent"));
-    for (int i = 0; i < kDepth; ++i) {
+    for (int i = 0; i < kDepth * side.replies; ++i) {
       if (caller.Receive() == nullptr) Fatal(StrCat(side.name, ": failed"));
     }
     calls += kDepth;
@@ -120,11 +121,59 @@ void MeasureLimiter(Run& run) {
            }});
 }
 
+// Three limits in one call, against three calls.
+void MeasureSeveralLimits(Run& run) {
+  Compare(run, "limiter.three.server_cpu", Bound::AtMost(0.65),
+          {"three limits in one call",
+           {&internal::kLimiterTakeAll},
+           [](HiredisCaller& caller, int i) {
+             const std::string tag = StrCat("coord:{a-", i, "}:");
+             return caller.Append(internal::kLimiterTakeAll,
+                                  {StrCat(tag, "gcra"), StrCat(tag, "gcra2"), StrCat(tag, "gcra3")},
+                                  {"g", "10", "10000000", "1", "", "g", "10", "10000000", "1", "",
+                                   "g", "10", "10000000", "1", ""});
+           }},
+          {"three calls",
+           {&internal::kLimiterTake},
+           [](HiredisCaller& caller, int i) {
+             const std::string tag = StrCat("coord:{b-", i, "}:");
+             for (const char* part : {"gcra", "gcra2", "gcra3"}) {
+               if (!caller.Append(internal::kLimiterTake, {StrCat(tag, part)},
+                                  {"10", "10000000", "1", "take"})) {
+                 return false;
+               }
+             }
+             return true;
+           },
+           3});
+}
+
+void MeasureList(Run& run) {
+  const Script three_script(
+      "redis.call('RPUSH', KEYS[1], ARGV[1]) redis.call('LTRIM', KEYS[1], -tonumber(ARGV[2]), -1) "
+      "return redis.call('PEXPIRE', KEYS[1], ARGV[3])");
+  const ScriptText three = TextOf(three_script, "three");
+  constexpr std::string_view kItem = "an event of some fifty bytes, as many lists have them";
+  Compare(run, "list.push.server_cpu", Bound::AtMost(1.25),
+          {"a push with sequence and counts",
+           {&internal::kListPush},
+           [&](HiredisCaller& caller, int i) {
+             const std::string tag = StrCat("coord:{p-", i, "}:");
+             return caller.Append(internal::kListPush, {StrCat(tag, "list"), StrCat(tag, "seq")},
+                                  {"100", "600000", kItem});
+           }},
+          {"RPUSH, LTRIM and PEXPIRE", {&three}, [&](HiredisCaller& caller, int i) {
+             return caller.Append(three, {StrCat("trimmed-", i)}, {kItem, "100", "600000"});
+           }});
+}
+
 }  // namespace
 
 void MeasurePrimitives(Run& run) {
   MeasureOnce(run);
   MeasureLimiter(run);
+  MeasureSeveralLimits(run);
+  MeasureList(run);
 }
 
 }  // namespace coord::bench

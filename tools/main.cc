@@ -16,9 +16,6 @@
 #include "tools/program.h"
 
 namespace coord::tools {
-
-void AddId(CLI::App& app, Program& program);  // in id.cc
-
 namespace {
 
 constexpr char kFooter[] =

@@ -90,6 +90,7 @@ void AddSemaphore(CLI::App& app, Program& program);
 void AddLatch(CLI::App& app, Program& program);
 void AddBarrier(CLI::App& app, Program& program);
 void AddCounter(CLI::App& app, Program& program);
+void AddId(CLI::App& app, Program& program);
 void AddLimit(CLI::App& app, Program& program);
 void AddList(CLI::App& app, Program& program);
 void AddJson(CLI::App& app, Program& program);

@@ -104,8 +104,11 @@ class Twins {
     Note(ToText(args));
     Reply real = real_->Command(args);
     Reply simulated = simulated_.Command(args);
-    if (args[0] == "SMEMBERS") Sort(real), Sort(simulated);
-    Count(absl::AsciiStrToUpper(args[0]), real);
+    const std::string name = absl::AsciiStrToUpper(args[0]);
+    // A table has no order that means anything.
+    if (name == "SMEMBERS") Sort(real, 1), Sort(simulated, 1);
+    if (name == "HGETALL") Sort(real, 2), Sort(simulated, 2);
+    Count(name, real);
     return Same(real, simulated);
   }
   bool Run(const internal::ScriptText& script, const Strings& keys, const Strings& args) {
@@ -131,9 +134,18 @@ class Twins {
   const std::map<std::string, Answers>& answers() const { return answers_; }
 
  private:
-  static void Sort(Reply& reply) {
-    std::sort(reply.mutable_items().begin(), reply.mutable_items().end(),
-              [](const Reply& a, const Reply& b) { return a.text() < b.text(); });
+  // By the first of each `group` of items.
+  static void Sort(Reply& reply, std::size_t group) {
+    std::vector<Reply>& items = reply.mutable_items();
+    std::map<std::string, std::vector<Reply>> sorted;
+    for (std::size_t i = 0; i + group <= items.size(); i += group) {
+      const std::string first = items[i].text();
+      for (std::size_t j = i; j < i + group; ++j) sorted[first].push_back(std::move(items[j]));
+    }
+    items.clear();
+    for (auto& [first, whole] : sorted) {
+      for (Reply& item : whole) items.push_back(std::move(item));
+    }
   }
   void Note(std::string what) {
     history_.push_back(std::move(what));
