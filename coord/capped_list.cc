@@ -4,8 +4,8 @@
 #include <memory>
 #include <utility>
 
+#include "coord/deployment/listening.h"
 #include "coord/deployment/session.h"
-#include "coord/deployment/wakes.h"
 #include "coord/errors.h"
 #include "coord/internal/deadline.h"
 #include "coord/internal/limits.h"
@@ -13,7 +13,6 @@
 #include "coord/internal/owner_id.h"
 #include "coord/internal/status.h"
 #include "coord/internal/strings.h"
-#include "coord/internal/sync.h"
 #include "scripts.h"
 
 namespace coord {
@@ -26,7 +25,6 @@ using internal::MakeStatus;
 using internal::Quoted;
 using internal::Request;
 using internal::Session;
-using internal::SteadyTime;
 using internal::StrCat;
 using Overflow = CappedListOptions::Overflow;
 
@@ -113,49 +111,6 @@ absl::StatusOr<ListSlice> ReadSlice(Reply& reply) {
   }
   return slice;
 }
-
-// One who waits for items.
-class Follower final : public internal::Sleeper {
- public:
-  void OnMessage(std::string_view) override { Wake(); }
-  void Wake() {
-    internal::MutexLock lock(mutex_);
-    called_ = true;
-    changed_.NotifyAll();
-  }
-  // Until `until`, or until it has been called since it last slept.
-  void Sleep(SteadyTime until) {
-    internal::MutexLock lock(mutex_);
-    while (!called_ && !internal::Passed(until)) changed_.WaitUntil(mutex_, until);
-    called_ = false;
-  }
-
- private:
-  internal::Mutex mutex_;
-  internal::CondVar changed_;
-  bool called_ ABSL_GUARDED_BY(mutex_) = false;
-};
-
-// A follower that is called while this lives.
-class Registration {
- public:
-  Registration(Session& session, std::string id, std::shared_ptr<Follower> follower)
-      : session_(session), id_(std::move(id)) {
-    session_.wakes().Add(id_, std::move(follower));
-    session_.wakes().Want(1);
-    session_.background().Look();
-  }
-  ~Registration() {
-    session_.wakes().Want(-1);
-    session_.wakes().Remove(id_);
-  }
-  Registration(const Registration&) = delete;
-  Registration& operator=(const Registration&) = delete;
-
- private:
-  Session& session_;
-  const std::string id_;
-};
 
 }  // namespace
 
@@ -329,9 +284,8 @@ absl::Status CappedList::Follow(std::int64_t sequence,
     return MakeStatus(absl::StatusCode::kUnavailable,
                       "the system gives no random bits for a follower's id");
   }
-  const auto follower = std::make_shared<Follower>();
-  const Registration registration(*session, id, follower);
-  const auto wake = [&follower] { follower->Wake(); };
+  internal::Listening messages(*session, id);
+  const auto wake = [&messages] { messages.Wake(); };
   std::optional<std::stop_callback<decltype(wake)>> on_stop;
   if (stop.stop_possible()) on_stop.emplace(stop, wake);
   const std::string limit = StrCat(kFollowSlice), interest = Milliseconds(kInterest);
@@ -365,13 +319,13 @@ absl::Status CappedList::Follow(std::int64_t sequence,
         // What has come meanwhile was told to nobody.
         if (session->listening()) continue;
       }
-      const bool messages = wakeable && session->node().subscribed();
-      pause = messages ? kBackstop : kBackstopWithoutMessages;
+      const bool told = wakeable && session->node().subscribed();
+      pause = told ? kBackstop : kBackstopWithoutMessages;
     } else {
       const bool passing = coord::IsUnavailable(reply.status()) || IsOutcomeUnknown(reply.status());
       if (!stop.stop_requested() && !passing) return Annotate(reply.status(), Title(name_));
     }
-    if (!stop.stop_requested()) follower->Sleep(internal::DeadlineAfter(pause));
+    if (!stop.stop_requested()) messages.Sleep(internal::DeadlineAfter(pause));
   }
   return MakeStatus(absl::StatusCode::kCancelled, StrCat("stopped while following ", Title(name_)));
 }

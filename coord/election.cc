@@ -4,15 +4,14 @@
 #include <atomic>
 #include <utility>
 
+#include "coord/deployment/listening.h"
 #include "coord/deployment/session.h"
-#include "coord/deployment/wakes.h"
 #include "coord/errors.h"
 #include "coord/internal/deadline.h"
 #include "coord/internal/limits.h"
 #include "coord/internal/owner_id.h"
 #include "coord/internal/status.h"
 #include "coord/internal/strings.h"
-#include "coord/internal/sync.h"
 #include "coord/lock/cohort.h"
 #include "coord/lock/election_protocol.h"
 #include "coord/lock/lease_state.h"
@@ -65,49 +64,6 @@ absl::StatusOr<Observed> ReadObserved(const Reply& reply) {
                            static_cast<std::uint64_t>(*revision), items[2].text(), items[4].text()};
   return observed;
 }
-
-// One who waits for a change.
-class Observer final : public internal::Sleeper {
- public:
-  void OnMessage(std::string_view) override { Wake(); }
-  void Wake() {
-    internal::MutexLock lock(mutex_);
-    called_ = true;
-    changed_.NotifyAll();
-  }
-  // Until `until`, or until it has been called since it last slept.
-  void Sleep(SteadyTime until) {
-    internal::MutexLock lock(mutex_);
-    while (!called_ && !internal::Passed(until)) changed_.WaitUntil(mutex_, until);
-    called_ = false;
-  }
-
- private:
-  internal::Mutex mutex_;
-  internal::CondVar changed_;
-  bool called_ ABSL_GUARDED_BY(mutex_) = false;
-};
-
-// An observer that is called while this lives.
-class Registration {
- public:
-  Registration(Session& session, std::string id, std::shared_ptr<Observer> observer)
-      : session_(session), id_(std::move(id)) {
-    session_.wakes().Add(id_, std::move(observer));
-    session_.wakes().Want(1);
-    session_.background().Look();
-  }
-  ~Registration() {
-    session_.wakes().Want(-1);
-    session_.wakes().Remove(id_);
-  }
-  Registration(const Registration&) = delete;
-  Registration& operator=(const Registration&) = delete;
-
- private:
-  Session& session_;
-  const std::string id_;
-};
 
 }  // namespace
 
@@ -219,9 +175,8 @@ absl::StatusOr<std::optional<Leader>> Election::AwaitChange(const std::optional<
                       "the system gives no random bits for an observer's id");
   }
   const SteadyTime deadline = internal::DeadlineAfter(timeout);
-  const auto observer = std::make_shared<Observer>();
-  const Registration registration(*session, id, observer);
-  const auto wake = [&observer] { observer->Wake(); };
+  internal::Listening messages(*session, id);
+  const auto wake = [&messages] { messages.Wake(); };
   std::optional<std::stop_callback<decltype(wake)>> on_stop;
   if (stop.stop_possible()) on_stop.emplace(stop, wake);
   // As last asked, at most a backstop ago.
@@ -259,7 +214,7 @@ absl::StatusOr<std::optional<Leader>> Election::AwaitChange(const std::optional<
         // What has changed meanwhile was told to nobody.
         if (session->listening()) continue;
       }
-      observer->Sleep(std::min(deadline, internal::DeadlineAfter(pause)));
+      messages.Sleep(std::min(deadline, internal::DeadlineAfter(pause)));
     }
     if (stop.stop_requested()) {
       return MakeStatus(absl::StatusCode::kCancelled,

@@ -463,10 +463,16 @@ TEST(QuorumTest, WhoWaitsIsKnownToTheServersAndForgottenAfterwards) {
     return RawRedis(servers[i]).Integer({"ZCARD", kHints});
   };
   ASSERT_TRUE(Eventually([&] { return waiting(0) == 1 && waiting(1) == 1 && waiting(2) == 1; }));
-  // Nobody who only tries is entered.
+  // Nobody who only tries is entered, and what little it had granted tells nobody.
   EXPECT_TRUE(IsBusy(Mutex(two, "deploy").TryAcquire().status()));
   EXPECT_EQ(waiting(0), 1);
+  const auto told = [&](std::size_t i) {
+    RawRedis redis(servers[i]);
+    return CommandCalls(redis, "publish");
+  };
+  EXPECT_EQ(told(0) + told(1) + told(2), 0);
   EXPECT_OK(lease.Release());
+  EXPECT_TRUE(Eventually([&] { return told(0) == 1 && told(1) == 1 && told(2) == 1; }));
   waiter.join();
   EXPECT_OK(waited.status());
   EXPECT_TRUE(Eventually([&] { return waiting(0) + waiting(1) + waiting(2) == 0; }));
