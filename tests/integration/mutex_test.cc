@@ -332,10 +332,7 @@ TEST_F(MutexTest, AHolderWhoHadToWaitReleasesThoughTheServerHasForgottenTheScrip
   ASSERT_OK_AND_ASSIGN(Lease second, mutex_.Acquire(absl::Seconds(10)));
   releases.join();
   redis_.Command({"SCRIPT", "FLUSH"});
-  // Others may wait as it did, and are told before it is answered.
-  const std::int64_t pings = CommandCalls(redis_, "ping");
   EXPECT_OK(second.Release());
-  EXPECT_GT(CommandCalls(redis_, "ping"), pings);
   EXPECT_EQ(redis_.Integer({"EXISTS", kLease}), 0);
 }
 
