@@ -107,7 +107,10 @@ int Main(int argc, char** argv) {
   MeasureServerCpu(run);
   MeasureQuorum(run);
   MeasureContended(run);
-  MeasurePrimitives(run);
+  MeasureCounters(run);
+  MeasureLimiters(run);
+  MeasureLists(run);
+  MeasureJson(run);
   MeasureClient(run);
   if (report.empty()) {
     std::fprintf(stderr, "no target matches '%s'\n", arguments.filter.c_str());

@@ -21,7 +21,10 @@ void MeasureMutex(Run& run);
 void MeasureServerCpu(Run& run);
 void MeasureQuorum(Run& run);
 void MeasureContended(Run& run);
-void MeasurePrimitives(Run& run);
+void MeasureCounters(Run& run);
+void MeasureLimiters(Run& run);
+void MeasureLists(Run& run);
+void MeasureJson(Run& run);
 void MeasureClient(Run& run);
 
 // What MeasureClient starts as a process of its own: 64 callers of one client for a second; prints

@@ -1,0 +1,8 @@
+// Compare-and-set of JSON fields.
+#include "bench/targets.h"
+
+namespace coord::bench {
+
+void MeasureJson(Run&) {}
+
+}  // namespace coord::bench
