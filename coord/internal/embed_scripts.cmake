@@ -87,7 +87,7 @@ foreach(path IN LISTS SCRIPTS)
     message(FATAL_ERROR "${where}: the header declares no KEYS; every script says which keys it touches")
   endif()
 
-  # What goes to the server has no comments, but the same line numbers, which its error messages name: an included part stands on one
+  # What goes to the server has no comments and no indentation, but the same line numbers, which its error messages name: an included part stands on one
   # line.
   set(sent "${text}")
   while(sent MATCHES "\n[ \t]*-- include ([a-z_]+)\n")
@@ -103,6 +103,7 @@ foreach(path IN LISTS SCRIPTS)
     string(REPLACE "${line}" "\n${part}\n" sent "${sent}")
   endwhile()
   string(REGEX REPLACE "\n[ \t]*--[^\n]*" "\n" sent "\n${sent}")
+  string(REGEX REPLACE "\n[ \t]+" "\n" sent "${sent}")
   string(SUBSTRING "${sent}" 1 -1 sent)
   string(SHA1 sha1 "${sent}")
   string(LENGTH "${sent}" sent_length)

@@ -419,12 +419,19 @@ class JsonCasScriptTest : public ::testing::Test {
   JsonDocument document_{client_, "doc"};
   const std::string text_{internal::kJsonCas.text};
   const Script script_{text_};
-  // Without the quick path; and without the fast patterns either, which reads each document to its
-  // end.
-  const Script scanner_{
-      Without(text_, "local name = plain and match", "local name = false and match")};
-  const Script strict_{Without(text_, "if find(s, '\\\\', 1, true) then return false end",
-                               "if s then return false end")};
+  // Without the quick path; and without the fast patterns either, which looks at each name by
+  // itself and reads each document to its end.
+  const std::string scanning_ = Without(text_, "local outer, name = nil, match(path",
+                                        "do return end local outer, name = nil, match(path");
+  const Script scanner_{scanning_};
+  const Script strict_{Without(
+      Without(
+          Without(Without(scanning_, "local function past_members(i, stop)",
+                          "local function past_members(i, stop) do return i end"),
+                  "behind = match(shape, element_string, i) or match(shape, element_integer, i)",
+                  "behind = nil"),
+          "local loose = ", "local loose = true or "),
+      "if rough or find(shape", "if true or find(shape")};
 };
 
 TEST_F(JsonCasScriptTest, WhatIsAppliedTouchesNoOtherByte) {
