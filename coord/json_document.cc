@@ -4,9 +4,15 @@
 #include <vector>
 
 #include "coord/deployment/session.h"
+#include "coord/internal/backoff.h"
+#include "coord/internal/jitter.h"
+#include "coord/internal/json_call.h"
 #include "coord/internal/json_text.h"
+#include "coord/internal/limits.h"
+#include "coord/internal/once.h"
 #include "coord/internal/status.h"
 #include "coord/internal/strings.h"
+#include "coord/internal/waiting.h"
 #include "scripts.h"
 
 namespace coord {
@@ -16,97 +22,57 @@ using internal::InvalidArgument;
 using internal::Quoted;
 using internal::StrCat;
 
-constexpr std::size_t kMaxSteps = 128;
-constexpr std::size_t kMaxCallBytes = 2 * internal::kJsonMaxBytes;
+// Of operation ids.
+constexpr char kKind = 'j';
 
-absl::Status Precondition(std::string_view message) {
-  return internal::MakeStatus(absl::StatusCode::kFailedPrecondition, message);
+constexpr internal::BackoffLimits kPauses{absl::Milliseconds(1), absl::Milliseconds(50)};
+
+// In a Redis Cluster, keys with this in braces lie where `key` does.
+std::string_view HashTag(std::string_view key) {
+  const std::size_t open = key.find('{');
+  if (open == key.npos) return key;
+  const std::size_t close = key.find('}', open + 1);
+  return close == key.npos || close == open + 1 ? key : key.substr(open + 1, close - open - 1);
 }
 
-absl::Status CheckStep(std::string_view what, std::string_view path,
-                       std::optional<std::string_view> value, std::size_t& total) {
-  const absl::StatusOr<std::size_t> depth = internal::PointerDepth(path);
-  if (!depth.ok()) return depth.status();
-  if (!value) return absl::OkStatus();
-  total += value->size();
-  if (total > kMaxCallBytes) {
-    return InvalidArgument(StrCat("the values of one call have more than ", kMaxCallBytes,
-                                  " bytes, which is the limit for all of them together"));
-  }
-  return internal::CheckJson(StrCat(what, " for the path ", Quoted(path)), *value, *depth);
+std::vector<internal::JsonTestView> Views(std::span<const JsonTest> tests) {
+  std::vector<internal::JsonTestView> views;
+  for (const JsonTest& test : tests) views.push_back({test.path, test.expected, test.op});
+  return views;
 }
 
-// lua/json_cas.lua: {-2, reason, number}.
-absl::Status Refusal(std::string_view reason, std::int64_t number) {
-  if (reason == "json") {
-    return internal::MakeStatus(absl::StatusCode::kDataLoss,
-                                StrCat("what is stored is not JSON, at byte ", number));
-  }
-  if (reason == "duplicate") {
-    return Precondition(StrCat("the stored document repeats a name in one object, at byte ", number,
-                               "; which one is meant cannot be told"));
-  }
-  if (reason == "depth") {
-    return Precondition(StrCat("the stored document is nested more than ", internal::kJsonMaxDepth,
-                               " levels deep, at byte ", number));
-  }
-  if (reason == "exponent") {
-    return Precondition(
-        StrCat("a number with an exponent of more than 15 digits is stored at byte ", number,
-               "; it cannot be compared"));
-  }
-  if (reason == "size") {
-    return Precondition(StrCat("the document would have ", number, " bytes; at most ",
-                               internal::kJsonMaxBytes, " are allowed"));
-  }
-  if (reason == "path") {
-    return Precondition(StrCat("assignment ", number, " (the first is 1) has a path whose parent ",
-                               "does not exist, or that lies beyond the end of an array"));
-  }
-  if (reason == "dash") {
-    return Precondition(StrCat("test or assignment ", number, " (the first is 1) has the path ",
-                               "token \"-\" for an array; name an element by its number"));
-  }
-  return internal::MakeStatus(absl::StatusCode::kInternal,
-                              StrCat("the script refused for an unknown reason: ", reason));
+std::vector<internal::JsonAssignmentView> Views(std::span<const JsonAssignment> assignments) {
+  std::vector<internal::JsonAssignmentView> views;
+  for (const JsonAssignment& one : assignments) views.push_back({one.path, one.value});
+  return views;
 }
 
-absl::StatusOr<CasResult> Decode(Reply reply) {
-  using Outcome = CasResult::Outcome;
-  if (reply.is_integer() && reply.integer() == 1) return CasResult{Outcome::kApplied};
-  if (reply.is_integer() && reply.integer() == -1) return CasResult{Outcome::kMissing};
-  std::vector<Reply>& items = reply.mutable_items();
-  if (reply.is_array() && items.size() == 3) {
-    if (items[0].integer() == 0 && items[1].integer() > 0) {
-      CasResult result{Outcome::kMismatch, static_cast<std::size_t>(items[1].integer() - 1)};
-      if (items[2].is_string()) result.current = std::move(items[2].mutable_text());
-      return result;
-    }
-    if (items[0].integer() == -2) {
-      return internal::Annotate(Refusal(items[1].text(), items[2].integer()),
-                                "nothing was written");
-    }
-  }
-  return internal::MakeStatus(absl::StatusCode::kInternal,
-                              StrCat("an unexpected answer: ", reply.ToDebugString()));
+// The one test and the one assignment of most calls.
+absl::StatusOr<internal::JsonCall> EncodeOne(const internal::JsonTestView& test,
+                                             const internal::JsonAssignmentView& assignment,
+                                             std::optional<absl::Duration> ttl = std::nullopt) {
+  const std::span<const internal::JsonTestView> tests(&test, 1);
+  return internal::EncodeJsonCall({&tests, 1}, {&assignment, 1}, ttl);
 }
 
 }  // namespace
-
-struct JsonDocument::TestView {
-  std::string_view path;
-  std::optional<std::string_view> expected;
-};
-
-struct JsonDocument::AssignmentView {
-  std::string_view path;
-  std::string_view value;
-};
 
 JsonDocument::JsonDocument(Client client, std::string_view name)
     : client_(std::move(client)),
       name_(name),
       key_(internal::SessionOf(client_).Key("document", name, "json")) {}
+
+JsonDocument::JsonDocument(Client client, std::string_view name, absl::StatusOr<std::string> key)
+    : client_(std::move(client)), name_(name), key_(std::move(key)) {}
+
+JsonDocument JsonDocument::OnKey(Client client, std::string_view key) {
+  if (key.empty() || key.size() > internal::kMaxName) {
+    return {std::move(client), key,
+            InvalidArgument(StrCat("the document's key has ", key.size(),
+                                   " bytes; it must have 1 to ", internal::kMaxName))};
+  }
+  return {std::move(client), HashTag(key), std::string(key)};
+}
 
 absl::StatusOr<std::optional<std::string>> JsonDocument::Get(const CallOptions& options) const {
   if (!key_.ok()) return key_.status();
@@ -119,13 +85,11 @@ absl::StatusOr<std::optional<std::string>> JsonDocument::Get(const CallOptions& 
 absl::Status JsonDocument::Set(std::string_view document, const JsonSetOptions& set,
                                const CallOptions& options) const {
   if (!key_.ok()) return key_.status();
-  std::string ttl = "0";
+  std::string ttl;
   if (set.ttl) {
-    if (*set.ttl <= absl::ZeroDuration() || *set.ttl > absl::Hours(24 * 365 * 100)) {
-      return InvalidArgument(StrCat("the ttl is ", internal::ToText(*set.ttl),
-                                    "; it must be above zero and at most 100 years"));
-    }
-    ttl = StrCat(absl::ToInt64Milliseconds(absl::Ceil(*set.ttl, absl::Milliseconds(1))));
+    absl::StatusOr<std::string> text = internal::EncodeJsonTtl(*set.ttl);
+    if (!text.ok()) return text.status();
+    ttl = *std::move(text);
   }
   if (absl::Status status = internal::CheckJson("the document", document); !status.ok()) {
     return status;
@@ -135,34 +99,41 @@ absl::Status JsonDocument::Set(std::string_view document, const JsonSetOptions& 
                    .status());
 }
 
+absl::StatusOr<CasResult> JsonDocument::CreateIfAbsent(std::string_view document,
+                                                       const JsonSetOptions& set,
+                                                       const CallOptions& options) const {
+  absl::StatusOr<internal::JsonCall> call = EncodeOne({"", std::nullopt}, {"", document}, set.ttl);
+  if (!call.ok()) return call.status();
+  return Run(*std::move(call), std::nullopt, options);
+}
+
 absl::StatusOr<CasResult> JsonDocument::CompareAndSet(std::string_view path,
                                                       std::optional<std::string_view> expected,
                                                       std::string_view new_document,
                                                       const CallOptions& options) const {
-  const TestView test{path, expected};
-  const AssignmentView assignment{"", new_document};
-  return Run({&test, 1}, {&assignment, 1}, options);
+  absl::StatusOr<internal::JsonCall> call = EncodeOne({path, expected}, {"", new_document});
+  if (!call.ok()) return call.status();
+  return Run(*std::move(call), std::nullopt, options);
 }
 
 absl::StatusOr<CasResult> JsonDocument::CompareAndSetField(std::string_view path,
                                                            std::optional<std::string_view> expected,
                                                            std::string_view value,
                                                            const CallOptions& options) const {
-  const TestView test{path, expected};
-  const AssignmentView assignment{path, value};
-  return Run({&test, 1}, {&assignment, 1}, options);
+  absl::StatusOr<internal::JsonCall> call = EncodeOne({path, expected}, {path, value});
+  if (!call.ok()) return call.status();
+  return Run(*std::move(call), std::nullopt, options);
 }
 
 absl::StatusOr<CasResult> JsonDocument::CompareAndSetFields(
     std::span<const JsonTest> tests, std::span<const JsonAssignment> assignments,
     const CallOptions& options) const {
-  std::vector<TestView> test_views;
-  for (const JsonTest& test : tests) test_views.push_back({test.path, test.expected});
-  std::vector<AssignmentView> assignment_views;
-  for (const JsonAssignment& assignment : assignments) {
-    assignment_views.push_back({assignment.path, assignment.value});
-  }
-  return Run(test_views, assignment_views, options);
+  const std::vector<internal::JsonTestView> list = Views(tests);
+  const std::span<const internal::JsonTestView> when(list);
+  absl::StatusOr<internal::JsonCall> call =
+      internal::EncodeJsonCall({&when, 1}, Views(assignments), std::nullopt);
+  if (!call.ok()) return call.status();
+  return Run(*std::move(call), std::nullopt, options);
 }
 
 absl::StatusOr<CasResult> JsonDocument::CompareAndSetFields(
@@ -172,36 +143,89 @@ absl::StatusOr<CasResult> JsonDocument::CompareAndSetFields(
                              std::span(assignments.begin(), assignments.size()), options);
 }
 
-absl::StatusOr<CasResult> JsonDocument::Run(std::span<const TestView> tests,
-                                            std::span<const AssignmentView> assignments,
+absl::StatusOr<CasResult> JsonDocument::Apply(const JsonChange& change,
+                                              const CallOptions& options) const {
+  std::vector<std::vector<internal::JsonTestView>> lists;
+  for (const std::vector<JsonTest>& tests : change.when) lists.push_back(Views(tests));
+  const std::vector<std::span<const internal::JsonTestView>> when(lists.begin(), lists.end());
+  absl::StatusOr<internal::JsonCall> call =
+      internal::EncodeJsonCall(when, Views(change.set), change.ttl);
+  if (!call.ok()) return call.status();
+  return Run(*std::move(call), change.operation_id, options);
+}
+
+absl::StatusOr<std::optional<CasResult>> JsonDocument::Resolve(const OperationId& id,
+                                                               const CallOptions& options) const {
+  if (!key_.ok()) return key_.status();
+  const absl::StatusOr<std::optional<std::string>> kept =
+      internal::ResolveOnce(internal::SessionOf(client_), "document", name_, id, kKind, options);
+  if (!kept.ok()) return kept.status();
+  if (!*kept) return std::optional<CasResult>();
+  absl::StatusOr<CasResult> result = internal::DecodeKeptJsonAnswer(**kept);
+  if (!result.ok()) return Named(result.status());
+  return std::optional<CasResult>(*std::move(result));
+}
+
+absl::StatusOr<std::string> JsonDocument::Update(const Edit& change,
+                                                 const JsonUpdateOptions& update,
+                                                 const CallOptions& options) const {
+  if (update.max_attempts < 1 || update.max_attempts > 1000) {
+    return InvalidArgument(
+        StrCat("max_attempts is ", update.max_attempts, "; it must be 1 to 1000"));
+  }
+  internal::Jitter jitter;
+  for (int attempt = 1;; ++attempt) {
+    absl::StatusOr<std::optional<std::string>> before = Get(options);
+    if (!before.ok()) return before.status();
+    absl::StatusOr<std::string> after = change(*before);
+    if (!after.ok()) return after.status();
+    if (*before && *after == **before && !update.ttl) return after;
+    absl::StatusOr<internal::JsonCall> call =
+        EncodeOne({"", *before, JsonTest::Operator::kSameText}, {"", *after}, update.ttl);
+    if (!call.ok()) return call.status();
+    std::optional<OperationId> id;
+    if (update.exactly_once) id = OperationId::New();
+    absl::StatusOr<CasResult> result = Run(*std::move(call), id, options);
+    if (!result.ok()) return result.status();
+    if (result->applied()) return after;
+    if (attempt == update.max_attempts) {
+      return Named(internal::MakeStatus(
+          absl::StatusCode::kAborted,
+          StrCat("others changed it in between ", attempt, " times; nothing was written")));
+    }
+    const internal::CallLimits limits{internal::DeadlineAfter(absl::Hours(1)), options.stop};
+    const absl::Duration pause = internal::JitteredDelay(kPauses, attempt, jitter.Next());
+    if (!internal::SleepUntil(internal::DeadlineAfter(pause), limits)) {
+      return Named(internal::MakeStatus(absl::StatusCode::kCancelled,
+                                        "stopped between two attempts; nothing was written"));
+    }
+  }
+}
+
+absl::StatusOr<CasResult> JsonDocument::Run(internal::JsonCall call,
+                                            const std::optional<OperationId>& operation_id,
                                             const CallOptions& options) const {
   if (!key_.ok()) return key_.status();
-  if (tests.empty() || tests.size() > kMaxSteps || assignments.empty() ||
-      assignments.size() > kMaxSteps) {
-    return InvalidArgument(StrCat("a compare-and-set takes 1 to ", kMaxSteps, " tests and 1 to ",
-                                  kMaxSteps, " assignments; given are ", tests.size(), " and ",
-                                  assignments.size()));
+  internal::Session& session = internal::SessionOf(client_);
+  std::optional<internal::Once> once;
+  if (operation_id) {
+    std::vector<std::string_view> arguments = call.args;
+    arguments.push_back(*key_);
+    absl::StatusOr<std::optional<internal::Once>> prepared =
+        internal::PrepareOnce(session, "document", name_, operation_id, kKind, arguments);
+    if (!prepared.ok()) return prepared.status();
+    once = *std::move(prepared);
   }
-  const std::string count = StrCat(tests.size());
-  std::size_t total = 0;
-  std::vector<std::string_view> args = {count};
-  args.reserve(1 + 2 * (tests.size() + assignments.size()));
-  for (const TestView& test : tests) {
-    absl::Status status = CheckStep("the expected value", test.path, test.expected, total);
-    if (!status.ok()) return status;
-    args.push_back(test.path);
-    args.push_back(test.expected.value_or(""));  // no JSON text is empty
-  }
-  for (const AssignmentView& assignment : assignments) {
-    absl::Status status = CheckStep("the value", assignment.path, assignment.value, total);
-    if (!status.ok()) return status;
-    args.push_back(assignment.path);
-    args.push_back(assignment.value);
-  }
-  absl::StatusOr<Reply> reply = internal::SessionOf(client_).Execute(
-      internal::Bind(internal::kJsonCas, {*key_}, args), options);
+  std::vector<std::string_view> keys = {*key_};
+  if (once) once->AppendTo(keys, call.args);
+  const bool simple = call.simple && !once;
+  absl::StatusOr<Reply> reply = internal::ExecuteOnce(
+      session,
+      simple ? internal::Request::Call(internal::kJsonCas, keys, call.args)
+             : internal::Request::Call(internal::kJsonChange, keys, call.args),
+      once, options);
   if (!reply.ok()) return Named(reply.status());
-  absl::StatusOr<CasResult> result = Decode(*std::move(reply));
+  absl::StatusOr<CasResult> result = internal::DecodeJsonReply(*std::move(reply));
   if (!result.ok()) return Named(result.status());
   return result;
 }

@@ -2,14 +2,16 @@
 --
 -- KEYS[1]  document key
 -- ARGV[1]  document
--- ARGV[2]  time to live, milliseconds; 0 keeps the one the key has
+-- ARGV[2]  time to live, milliseconds; '' keeps the one the key has, 0 is for ever
 -- Returns  1
 -- Retry    unsafe: a replay could undo what another has written in between
 local key, document, ttl = KEYS[1], ARGV[1], ARGV[2]
 local length = redis.pcall('STRLEN', key)
 if type(length) == 'table' then return length end  -- WRONGTYPE
-if ttl == '0' then
+if ttl == '' then
   redis.call('SET', key, document, 'KEEPTTL')
+elseif ttl == '0' then
+  redis.call('SET', key, document)
 else
   redis.call('SET', key, document, 'PX', ttl)
 end

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "coord/internal/fork.h"
+#include "coord/internal/limits.h"
 #include "coord/internal/owner_id.h"
 #include "coord/internal/status.h"
 #include "coord/internal/strings.h"
@@ -13,7 +14,6 @@
 namespace coord::internal {
 namespace {
 
-constexpr std::size_t kMaxName = 512;
 constexpr std::size_t kMaxPrefix = 256;
 constexpr absl::Duration kMaxTimeout = absl::Hours(24);
 // How long a client that closes waits for withdrawals that nobody else will send.
@@ -38,8 +38,8 @@ absl::Status CheckOptions(const ClientOptions& options) {
     return status;
   }
   if (options.operation_window < absl::Seconds(1) || options.operation_window > absl::Hours(24)) {
-    return InvalidArgument(StrCat("operation_window is ", ToText(options.operation_window),
-                                  "; it must be 1s to 24h"));
+    return InvalidArgument(
+        StrCat("operation_window is ", ToText(options.operation_window), "; it must be 1s to 24h"));
   }
   for (const char c : options.client_name) {
     if (c <= ' ' || c > '~') {

@@ -2,12 +2,17 @@
 #ifndef COORD_INTERNAL_LIMITS_H_
 #define COORD_INTERNAL_LIMITS_H_
 
+#include <cstddef>
+
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "coord/internal/status.h"
 #include "coord/internal/strings.h"
 
 namespace coord::internal {
+
+// Bytes of an object's name, or of a key that is given raw.
+inline constexpr std::size_t kMaxName = 512;
 
 // Of a lease. Below the least, drift would leave hardly any of it.
 inline constexpr absl::Duration kMinLeaseTtl = absl::Milliseconds(20);

@@ -17,7 +17,7 @@ namespace {
 constexpr std::uint64_t kTables = 64;
 
 // FNV-1a with 64 bits: it tells mistakes apart, not attackers.
-std::uint64_t Hash(std::initializer_list<std::string_view> texts) {
+std::uint64_t Hash(std::span<const std::string_view> texts) {
   std::uint64_t hash = 0xcbf29ce484222325u;
   const auto mix = [&hash](unsigned char byte) { hash = (hash ^ byte) * 0x100000001b3u; };
   for (std::string_view text : texts) {
@@ -37,7 +37,8 @@ absl::StatusOr<Once> Place(const Session& session, std::string_view what, std::s
     return InvalidArgument(StrCat("operation id ", Quoted(id.text()),
                                   " must be 1 to 64 of the characters A-Z a-z 0-9 - _"));
   }
-  const std::uint64_t table = Hash({id.text()}) % kTables;
+  const std::string_view text = id.text();
+  const std::uint64_t table = Hash({&text, 1}) % kTables;
   absl::StatusOr<std::string> recent = session.Key(what, name, StrCat("op:", table));
   if (!recent.ok()) return recent.status();
   std::string older = StrCat(*recent, ":older");
@@ -50,7 +51,7 @@ absl::StatusOr<Once> Place(const Session& session, std::string_view what, std::s
 
 }  // namespace
 
-std::string Fingerprint(char kind, std::initializer_list<std::string_view> arguments) {
+std::string Fingerprint(char kind, std::span<const std::string_view> arguments) {
   constexpr std::string_view kDigits =
       "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_";
   std::string text(1, kind);
@@ -62,7 +63,7 @@ std::string Fingerprint(char kind, std::initializer_list<std::string_view> argum
 absl::StatusOr<std::optional<Once>> PrepareOnce(const Session& session, std::string_view what,
                                                 std::string_view name,
                                                 const std::optional<OperationId>& id, char kind,
-                                                std::initializer_list<std::string_view> arguments) {
+                                                std::span<const std::string_view> arguments) {
   if (!id) return std::optional<Once>();
   absl::StatusOr<Once> once = Place(session, what, name, *id);
   if (!once.ok()) return once.status();

@@ -4,6 +4,7 @@
 
 #include <initializer_list>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,14 +35,23 @@ struct Once {
 
 // 12 characters that stand for the arguments: the kind of object, and a hash that is the same on
 // all machines. Pure.
-std::string Fingerprint(char kind, std::initializer_list<std::string_view> arguments);
+std::string Fingerprint(char kind, std::span<const std::string_view> arguments);
+inline std::string Fingerprint(char kind, std::initializer_list<std::string_view> arguments) {
+  return Fingerprint(kind, std::span(arguments.begin(), arguments.size()));
+}
 
 // For an operation on the object `name` ("counter" is `what` it is, for messages); nullopt without
 // an id.
 absl::StatusOr<std::optional<Once>> PrepareOnce(const Session& session, std::string_view what,
                                                 std::string_view name,
                                                 const std::optional<OperationId>& id, char kind,
-                                                std::initializer_list<std::string_view> arguments);
+                                                std::span<const std::string_view> arguments);
+inline absl::StatusOr<std::optional<Once>> PrepareOnce(
+    const Session& session, std::string_view what, std::string_view name,
+    const std::optional<OperationId>& id, char kind,
+    std::initializer_list<std::string_view> arguments) {
+  return PrepareOnce(session, what, name, id, kind, std::span(arguments.begin(), arguments.size()));
+}
 
 // Runs the request. With an id it is repeated while its outcome is unknown, for at most half the
 // window.
