@@ -1,19 +1,15 @@
 // A mutex acquired and released, each caller on a name of its own: coord against hiredis with the
 // same two scripts.
 #include <deque>
-#include <functional>
-#include <map>
 #include <memory>
-#include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
-#include "bench/command_stats.h"
 #include "bench/hiredis_caller.h"
 #include "bench/machine.h"
 #include "bench/raw_pipeline.h"
 #include "bench/targets.h"
+#include "bench/vs_hiredis.h"
 #include "coord/client.h"
 #include "coord/internal/strings.h"
 #include "coord/mutex.h"
@@ -57,42 +53,13 @@ class HiredisMutexes {
   std::deque<HiredisMutex> mutexes_;
 };
 
-std::map<std::string, std::int64_t> CommandsOf(HiredisCaller& caller,
-                                               const std::function<bool()>& pair) {
-  if (!pair()) Fatal("the first acquire and release failed");
-  if (caller.Command({"CONFIG", "RESETSTAT"}) == nullptr) Fatal("CONFIG RESETSTAT failed");
-  for (int i = 0; i < 100; ++i) {
-    if (!pair()) Fatal("an acquire and release failed");
-  }
-  std::map<std::string, std::int64_t> counts = CommandCounts(caller);
-  counts.erase("cmdstat_config|resetstat");
-  return counts;
-}
-
-// A ratio of unequal work would mean nothing.
-void CheckEqualWork(const std::string& socket_path, const std::function<bool(int)>& a,
-                    const std::function<bool(int)>& b) {
-  HiredisCaller caller(socket_path);
-  const auto of_a = CommandsOf(caller, [&] { return a(0); });
-  const auto of_b = CommandsOf(caller, [&] { return b(0); });
-  if (of_a == of_b) return;
-  std::string text = "the two sides give the server different work; 100 pairs are:";
-  for (const auto& [command, count] : of_a) text += StrCat("\n  yardstick ", command, " ", count);
-  for (const auto& [command, count] : of_b) text += StrCat("\n  coord ", command, " ", count);
-  Fatal(text);
-}
-
 void Against(Run& run, int callers, Mode mode, Bound bound) {
-  const std::string id = StrCat("mutex.t", callers, ".", ModeName(mode), ".vs_hiredis");
-  if (!run.report.Wants(id)) return;
-  if (!ModeIsPossible(mode)) return run.report.Skip(id, "it needs two CPUs");
-  ApplyMode(mode, run.server.pid());
-  HiredisMutexes theirs(run.server.socket_path(), callers);
-  const CoordMutexes ours(run.server.url(), callers);
-  const auto a = [&](int caller) { return theirs.Pair(caller); };
-  const auto b = [&](int caller) { return ours.Pair(caller); };
-  CheckEqualWork(run.server.socket_path(), a, b);
-  run.report.Add(id, mode, Alternate(run.effort, callers, a, b), bound, "hiredis");
+  AgainstHiredis(run, "mutex", callers, mode, bound, [&] {
+    const auto theirs = std::make_shared<HiredisMutexes>(run.server.socket_path(), callers);
+    const auto ours = std::make_shared<CoordMutexes>(run.server.url(), callers);
+    return Contest{[theirs](int caller) { return theirs->Pair(caller); },
+                   [ours](int caller) { return ours->Pair(caller); }};
+  });
 }
 
 // How much the library adds to bare send and recv.
@@ -115,7 +82,7 @@ void AgainstRaw(Run& run, Mode mode, Bound bound) {
     return theirs.Run();
   };
   const auto b = [&](int caller) { return ours.Pair(caller); };
-  CheckEqualWork(run.server.socket_path(), a, b);
+  CheckEqualWork(run.server.socket_path(), {a, b});
   run.report.Add(id, mode, Alternate(run.effort, 1, a, b), bound, "send and recv");
 }
 

@@ -1,6 +1,7 @@
 #include "coord/rate_limiter.h"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <utility>
 
@@ -21,7 +22,9 @@ using internal::StrCat;
 
 using Algorithm = RateLimit::Algorithm;
 
-constexpr char kKind = 'r';  // of fingerprints
+// Of fingerprints: of one limit, and of several.
+constexpr char kKind = 'r';
+constexpr char kAllKind = 'R';
 
 // The scripts count in doubles: server time (2^50.7 us now) plus a burst's window must stay below
 // 2^53, and so must each product.
@@ -109,6 +112,39 @@ RateDecision Decide(std::int64_t limit, std::int64_t taken, std::int64_t remaini
   return decision;
 }
 
+absl::Status BadId(const OperationId& id) {
+  return InvalidArgument(StrCat("operation id ", Quoted(id.text()),
+                                " must be 1 to 64 of the characters A-Z a-z 0-9 - _"));
+}
+
+// What limiter_take_all answers, of which the second says whose the numbers are.
+RateDecision DecideAll(const LimitedKey& whose, std::int64_t limit,
+                       const std::array<std::int64_t, 5>& answer) {
+  RateDecision decision =
+      Decide(limit, answer[0] == 0 ? whose.cost : 0, answer[2], answer[3], answer[4]);
+  if (!decision.allowed) decision.limiting_index = static_cast<std::size_t>(answer[1]);
+  return decision;
+}
+
+// The answer that an operation has kept: numbers with blanks between them.
+template <std::size_t kCount>
+absl::StatusOr<std::array<std::int64_t, kCount>> NumbersOf(const OperationId& id,
+                                                           std::string_view kept) {
+  std::array<std::int64_t, kCount> numbers{};
+  std::string_view rest = kept;
+  for (std::int64_t& number : numbers) {
+    const std::size_t end = std::min(rest.find(' '), rest.size());
+    const std::optional<std::int64_t> value = internal::ParseInt64(rest.substr(0, end));
+    if (!value) {
+      return internal::MakeStatus(absl::StatusCode::kDataLoss,
+                                  StrCat("operation ", id.text(), " has kept ", Quoted(kept)));
+    }
+    number = *value;
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return numbers;
+}
+
 // Seconds of a header.
 std::int64_t WholeSeconds(absl::Duration duration) {
   return absl::ToInt64Seconds(absl::Ceil(duration, absl::Seconds(1)));
@@ -134,6 +170,7 @@ absl::StatusOr<RateLimiter::Rule> RateLimiter::RuleOf(const RateLimit& limit) {
     }
     rule.kind = 'g';
     rule.script = &internal::kLimiterTake;
+    rule.interval_us = interval_us;
     rule.first = StrCat(interval_us);
     rule.second = StrCat(interval_us * burst);
     return rule;
@@ -219,10 +256,7 @@ absl::StatusOr<RateDecision> RateLimiter::Take(std::string_view key, std::int64_
   if (!rule_.ok()) return rule_.status();
   if (absl::Status status = CheckCost("cost", cost); !status.ok()) return status;
   if (cost <= rule_->limit) return Ask(key, cost, "take", call, options.operation_id);
-  if (options.operation_id && !options.operation_id->valid()) {
-    return InvalidArgument(StrCat("operation id ", Quoted(options.operation_id->text()),
-                                  " must be 1 to 64 of the characters A-Z a-z 0-9 - _"));
-  }
+  if (options.operation_id && !options.operation_id->valid()) return BadId(*options.operation_id);
   // Never: nothing to be kept under an id.
   absl::StatusOr<RateDecision> decision = Ask(key, cost, "take", call);
   if (decision.ok()) decision->retry_after = absl::InfiniteDuration();
@@ -295,25 +329,15 @@ absl::StatusOr<std::optional<RateDecision>> RateLimiter::Resolve(std::string_vie
       internal::ResolveOnce(internal::SessionOf(client_), "rate limiter", key, id, kKind, call);
   if (!kept.ok()) return kept.status();
   if (!*kept) return std::optional<RateDecision>();
-  std::int64_t numbers[4] = {};
-  std::string_view rest = **kept;
-  for (std::int64_t& number : numbers) {
-    const std::size_t end = std::min(rest.find(' '), rest.size());
-    const std::optional<std::int64_t> value = internal::ParseInt64(rest.substr(0, end));
-    if (!value) {
-      return internal::MakeStatus(absl::StatusCode::kDataLoss,
-                                  StrCat("operation ", id.text(), " has kept ", Quoted(**kept)));
-    }
-    number = *value;
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-  }
-  return std::optional<RateDecision>(
-      Decide(rule_->limit, numbers[0], numbers[1], numbers[2], numbers[3]));
+  const auto numbers = NumbersOf<4>(id, **kept);
+  if (!numbers.ok()) return numbers.status();
+  const auto& [taken, remaining, retry_us, reset_us] = *numbers;
+  return std::optional<RateDecision>(Decide(rule_->limit, taken, remaining, retry_us, reset_us));
 }
 
 absl::StatusOr<RateDecision> RateLimiter::TakeAll(const Client& client,
                                                   std::span<const LimitedKey> limits,
-                                                  CallOptions call) {
+                                                  CallOptions call, TakeOptions options) {
   if (limits.empty() || limits.size() > kMaxLimits) {
     return InvalidArgument(
         StrCat("there are ", limits.size(), " limits; there must be 1 to ", kMaxLimits));
@@ -340,6 +364,7 @@ absl::StatusOr<RateDecision> RateLimiter::TakeAll(const Client& client,
     keys.push_back(*std::move(key));
     costs.push_back(StrCat(one.cost));
   }
+  if (options.operation_id && !options.operation_id->valid()) return BadId(*options.operation_id);
   if (never) {
     // The others are of no account then.
     const LimitedKey& one = limits[*never];
@@ -348,30 +373,87 @@ absl::StatusOr<RateDecision> RateLimiter::TakeAll(const Client& client,
     if (decision.ok()) decision->limiting_index = *never;
     return decision;
   }
+  // GCRA alone has a script of its own, which takes the costs as time, and none where all are one.
+  const bool gcra =
+      !options.operation_id &&
+      std::all_of(rules.begin(), rules.end(), [](const Rule& rule) { return rule.kind == 'g'; });
+  const bool ones = std::all_of(limits.begin(), limits.end(),
+                                [](const LimitedKey& one) { return one.cost == 1; });
   std::vector<std::string_view> key_views(keys.begin(), keys.end()), args;
-  args.reserve(5 * limits.size());
+  key_views.reserve(limits.size() + 2);
+  args.reserve(5 * limits.size() + 3);
   for (std::size_t i = 0; i < limits.size(); ++i) {
-    args.insert(args.end(), {std::string_view(&rules[i].kind, 1), rules[i].first, rules[i].second,
-                             costs[i], rules[i].third});
+    if (gcra) {
+      args.insert(args.end(), {rules[i].first, rules[i].second});
+    } else {
+      args.insert(args.end(), {std::string_view(&rules[i].kind, 1), rules[i].first, rules[i].second,
+                               costs[i], rules[i].third});
+    }
   }
-  absl::StatusOr<Reply> reply = internal::SessionOf(client).Execute(
-      internal::Request::Call(internal::kLimiterTakeAll, key_views, args), call);
+  if (gcra && !ones) {
+    for (std::size_t i = 0; i < limits.size(); ++i) {
+      costs[i] = StrCat(limits[i].cost * rules[i].interval_us);
+      args.push_back(costs[i]);
+    }
+  }
+  internal::Session& session = internal::SessionOf(client);
+  const internal::ScriptText* script =
+      gcra ? &internal::kLimiterTakeAllGcra : &internal::kLimiterTakeAll;
+  absl::StatusOr<Reply> reply;
+  if (options.operation_id) {
+    // The first name keeps the answer; that all others are the same too is what the fingerprint
+    // says. A key cannot be taken for the end of one: its length stands before it.
+    std::string what;
+    for (const std::string_view key : key_views) what += StrCat(key.size(), " ", key);
+    for (const std::string_view arg : args) what += StrCat(" ", arg);
+    absl::StatusOr<std::optional<internal::Once>> once = internal::PrepareOnce(
+        session, "rate limiter", limits[0].key, options.operation_id, kAllKind, {what});
+    if (!once.ok()) return once.status();
+    (*once)->AppendTo(key_views, args);
+    script = &internal::kLimiterTakeAllOnce;
+    reply = internal::ExecuteOnce(session, internal::Request::Call(*script, key_views, args), *once,
+                                  call);
+  } else {
+    reply = session.Execute(internal::Request::Call(*script, key_views, args), call);
+  }
   if (!reply.ok()) {
     return internal::Annotate(reply.status(),
                               StrCat("rate limiters ", Quoted(limits[0].key), " and others"));
   }
   const auto items = reply->items();
-  const std::int64_t which = items.size() == 5 ? items[1].integer() : -1;
-  if (which < 0 || which >= static_cast<std::int64_t>(limits.size())) {
-    return internal::MakeStatus(absl::StatusCode::kDataLoss,
-                                StrCat("limiter_take_all answered ", reply->ToDebugString()));
+  std::array<std::int64_t, 5> answer{};
+  for (std::size_t i = 0; i < answer.size() && items.size() == answer.size(); ++i) {
+    answer[i] = items[i].integer();
   }
-  const std::size_t index = static_cast<std::size_t>(which);
-  RateDecision decision =
-      Decide(rules[index].limit, items[0].integer() == 0 ? limits[index].cost : 0,
-             items[2].integer(), items[3].integer(), items[4].integer());
-  if (!decision.allowed) decision.limiting_index = index;
-  return decision;
+  const std::size_t which = static_cast<std::size_t>(answer[1]);
+  if (items.size() != answer.size() || which >= limits.size()) {
+    return internal::MakeStatus(absl::StatusCode::kDataLoss,
+                                StrCat(script->name, " answered ", reply->ToDebugString()));
+  }
+  return DecideAll(limits[which], rules[which].limit, answer);
+}
+
+absl::StatusOr<std::optional<RateDecision>> RateLimiter::ResolveAll(
+    const Client& client, std::span<const LimitedKey> limits, const OperationId& id,
+    CallOptions call) {
+  if (limits.empty() || limits.size() > kMaxLimits) {
+    return InvalidArgument(
+        StrCat("there are ", limits.size(), " limits; there must be 1 to ", kMaxLimits));
+  }
+  absl::StatusOr<std::optional<std::string>> kept = internal::ResolveOnce(
+      internal::SessionOf(client), "rate limiter", limits[0].key, id, kAllKind, call);
+  if (!kept.ok()) return kept.status();
+  if (!*kept) return std::optional<RateDecision>();
+  const auto numbers = NumbersOf<5>(id, **kept);
+  if (!numbers.ok()) return numbers.status();
+  const std::size_t which = static_cast<std::size_t>((*numbers)[1]);
+  if (which >= limits.size()) {
+    return InvalidArgument(StrCat("operation ", id.text(), " was on ", which + 1,
+                                  " limits or more, not on ", limits.size()));
+  }
+  const absl::StatusOr<Rule> rule = RuleOf(limits[which].limit);
+  if (!rule.ok()) return rule.status();
+  return std::optional<RateDecision>(DecideAll(limits[which], rule->limit, *numbers));
 }
 
 std::vector<std::pair<std::string, std::string>> RateLimitHeaders(const RateDecision& decision,

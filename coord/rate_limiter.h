@@ -6,7 +6,7 @@
 //
 // By the server's clock, in integer microseconds: never over the limit on one server, whatever the
 // callers' clocks say. A limit's state is one key, which expires by itself when it says nothing any
-// more. Across a failover no bound is claimed.
+// more, or some five seconds later. Across a failover no bound is claimed.
 #ifndef COORD_RATE_LIMITER_H_
 #define COORD_RATE_LIMITER_H_
 
@@ -93,7 +93,7 @@ struct LimitedKey {
 
 // Cheap to make; thread-safe. All but Wait are one round trip each. A denial is a value, not an
 // error, and consumes nothing. A lost reply leaves it unknown whether permits were taken or given
-// back (IsOutcomeUnknown); nothing is repeated, but for a Take or TakeUpTo with an operation id.
+// back (IsOutcomeUnknown); nothing is repeated, but for a take with an operation id.
 // kFailedPrecondition when the key holds something else; it is left as it was.
 //
 // Limits of different algorithms keep different keys, so one name may have one of each. Those of
@@ -133,9 +133,15 @@ class RateLimiter {
   // answer's numbers are those of the limit with the fewest permits left; when denied, of the one
   // that limiting_index names. kInvalidArgument when a key stands there twice with one algorithm.
   // In a Redis Cluster all keys must lie in one slot, which names without a common hash tag do not.
+  // With an operation id, which the first limit's name keeps, all are taken once.
   static absl::StatusOr<RateDecision> TakeAll(const Client& client,
                                               std::span<const LimitedKey> limits,
-                                              CallOptions call = {});
+                                              CallOptions call = {}, TakeOptions options = {});
+  // As Resolve, of a TakeAll of the same limits.
+  static absl::StatusOr<std::optional<RateDecision>> ResolveAll(const Client& client,
+                                                                std::span<const LimitedKey> limits,
+                                                                const OperationId& id,
+                                                                CallOptions call = {});
 
  private:
   // A limit as the scripts take it.
@@ -144,6 +150,7 @@ class RateLimiter {
     std::string_view part;  // of the key
     const internal::ScriptText* script = nullptr;
     std::int64_t limit = 0;
+    std::int64_t interval_us = 0;  // of a permit, of GCRA
     std::string first, second, third;
   };
   static absl::StatusOr<Rule> RuleOf(const RateLimit& limit);

@@ -10,30 +10,13 @@ local call = redis.call
 local clock = call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 -- include limiter_gcra
+-- include limiter_gcra_store
 -- include limiter_bucket
 -- include limiter_fixed
 -- include limiter_sliding
 -- include limiter_log
 -- include limiter_store
-local kinds = {g = gcra, b = bucket, f = fixed, s = sliding, l = log}
-
-local states, resets = {}, {}
-local denied, least, which, free, wait, reset = 0, nil, 0, 0, 0, 0
-for i = 1, #KEYS do
-  local at = 5 * i
-  local ok, left, later, whole, state = kinds[ARGV[at - 4]](KEYS[i], tonumber(ARGV[at - 3]), tonumber(ARGV[at - 2]), tonumber(ARGV[at - 1]), 'take', tonumber(ARGV[at]))
-  if not ok then return {err = 'WRONGTYPE the key holds something else than a rate limiter'} end
-  if ok == 0 then
-    if denied == 0 or later > wait then which, free, wait, reset = i - 1, left, later, whole end
-    denied = 1
-    -- A clock that has stepped back is written down also now, as by a single denial.
-    if state then (ARGV[at - 4] == 'l' and log_store or store)(KEYS[i], state, whole) end
-  else
-    if denied == 0 and (not least or left < least) then least, which, free, reset = left, i - 1, left, whole end
-    states[i], resets[i] = state, whole
-  end
-end
-if denied == 0 then
-  for i = 1, #KEYS do (ARGV[5 * i - 4] == 'l' and log_store or store)(KEYS[i], states[i], resets[i]) end
-end
+-- include limiter_all
+local denied, which, free, wait, reset = take_all(KEYS, #KEYS, ARGV)
+if not denied then return {err = 'WRONGTYPE the key holds something else than a rate limiter'} end
 return {denied, which, free, wait, reset}

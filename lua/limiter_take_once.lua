@@ -26,6 +26,7 @@ end
 local clock = call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 -- include limiter_gcra
+-- include limiter_gcra_store
 -- include limiter_bucket
 -- include limiter_fixed
 -- include limiter_sliding
@@ -34,6 +35,7 @@ local now = clock[1] * 1000000 + clock[2]
 local kinds = {g = gcra, b = bucket, f = fixed, s = sliding, l = log}
 local taken, free, wait, reset, state = kinds[ARGV[1]](KEYS[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[6], tonumber(ARGV[5]))
 if not taken then return {err = 'WRONGTYPE the key holds something else than a rate limiter'} end
-if state ~= nil then (ARGV[1] == 'l' and log_store or store)(KEYS[1], state, reset) end
+local stores = {g = gcra_store, b = store, f = store, s = store, l = log_store}
+if state ~= nil then stores[ARGV[1]](KEYS[1], state, reset) end
 keep(recent, older, id, ARGV[9], string.format('%s %d %d %d %d', fingerprint, taken, free, wait, reset))
 return {taken, free, wait, reset}

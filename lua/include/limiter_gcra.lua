@@ -3,7 +3,7 @@
 -- The state is one number: when all that was let through will have been paid for, microseconds of server time. `interval` is what one permit
 -- costs, rounded up by the caller, and `window` a whole burst. As all of these functions it returns: how many permits are taken (0: denied),
 -- how many are left (cut to a whole number by the reply), microseconds until `cost` could be taken, microseconds until the burst is whole,
--- and what to write: nil nothing, false that the key goes. Nothing at all where the key holds something else.
+-- and what to write (limiter_gcra_store does): nil nothing, false that the key goes. Nothing at all where the key holds something else.
 local function gcra(key, interval, window, cost, mode)
   local arrival, stepped = tonumber(call('GET', key) or now)
   if not arrival then return end

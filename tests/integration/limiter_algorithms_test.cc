@@ -152,7 +152,7 @@ TEST_P(LimiterAlgorithmsTest, ARefundGivesBackNoMoreThanWasTaken) {
   EXPECT_FALSE(decision.allowed);
 }
 
-TEST_P(LimiterAlgorithmsTest, NeverOverTheLimitWithThreadsOfThreeProcesses) {
+TEST_P(LimiterAlgorithmsTest, NeverOverByOneWithThirtyTwoThreadsOfThreeProcesses) {
   RedisServer server;
   const Algorithm algorithm = GetParam();
   std::vector<Process> processes;
@@ -164,7 +164,7 @@ TEST_P(LimiterAlgorithmsTest, NeverOverTheLimitWithThreadsOfThreeProcesses) {
       std::atomic<int> taken = 0;
       std::atomic<bool> failed = false;
       std::vector<std::jthread> threads;
-      for (int thread = 0; thread < 4; ++thread) {
+      for (int thread = 0; thread < 11; ++thread) {
         threads.emplace_back([&] {
           for (int denied = 0; denied < 5;) {
             const absl::StatusOr<RateDecision> decision = limiter.Take("user");
@@ -284,6 +284,81 @@ TEST_P(TakeAllTest, AllOrNothingAtTheBoundary) {
   ASSERT_OK_AND_ASSIGN(decision, RateLimiter::TakeAll(client_, limits));
   EXPECT_TRUE(decision.allowed);
   ExpectAllExpire();
+}
+
+TEST_P(TakeAllTest, AnOperationIdTakesOfAllOnceAndIsResolved) {
+  const LimitedKey limits[] = {{Slow(GetParam(), 10), "few", 4},
+                               {Slow(Algorithm::kGcra, 100), "many", 2}};
+  const auto left = [&](const LimitedKey& limit) {
+    const absl::StatusOr<RateDecision> decision = RateLimiter(client_, limit.limit).Peek(limit.key);
+    return decision.ok() ? decision->remaining + (decision->allowed ? 1 : 0) : -1;
+  };
+  const TakeOptions once{.operation_id = OperationId::New()};
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_OK_AND_ASSIGN(const RateDecision decision,
+                         RateLimiter::TakeAll(client_, limits, {}, once));
+    EXPECT_TRUE(decision.allowed);
+    EXPECT_EQ(decision.remaining, 6);
+    EXPECT_EQ(decision.taken, 4);
+    EXPECT_EQ(left(limits[0]), 6);
+    EXPECT_EQ(left(limits[1]), 98);
+  }
+  ASSERT_OK_AND_ASSIGN(std::optional<RateDecision> kept,
+                       RateLimiter::ResolveAll(client_, limits, *once.operation_id));
+  ASSERT_TRUE(kept.has_value());
+  EXPECT_TRUE(kept->allowed);
+  EXPECT_EQ(kept->remaining, 6);
+  EXPECT_EQ(kept->taken, 4);
+  EXPECT_EQ(kept->limit, 10);
+  // The same id for anything else.
+  LimitedKey others[] = {limits[0], limits[1]};
+  others[1].key = "more";
+  EXPECT_THAT(RateLimiter::TakeAll(client_, others, {}, once),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("other arguments")));
+  EXPECT_THAT(RateLimiter(client_, limits[0].limit).Take("few", 4, {}, once),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("other arguments")));
+  EXPECT_FALSE(RateLimiter(client_, limits[0].limit).Resolve("few", *once.operation_id).ok());
+
+  // A denial stays one, and takes of none.
+  ASSERT_OK(RateLimiter::TakeAll(client_, limits).status());
+  const TakeOptions late{.operation_id = OperationId::New()};
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_OK_AND_ASSIGN(const RateDecision denied,
+                         RateLimiter::TakeAll(client_, limits, {}, late));
+    EXPECT_FALSE(denied.allowed);
+    EXPECT_EQ(denied.limiting_index, 0u);
+    EXPECT_EQ(left(limits[1]), 96);
+    ASSERT_OK(RateLimiter(client_, limits[0].limit).Reset("few"));
+  }
+  ASSERT_OK_AND_ASSIGN(kept, RateLimiter::ResolveAll(client_, limits, *late.operation_id));
+  ASSERT_TRUE(kept.has_value());
+  EXPECT_FALSE(kept->allowed);
+  EXPECT_EQ(kept->limiting_index, 0u);
+
+  // What was resolved before it came never comes.
+  const TakeOptions void_one{.operation_id = OperationId::New()};
+  ASSERT_OK_AND_ASSIGN(kept, RateLimiter::ResolveAll(client_, limits, *void_one.operation_id));
+  EXPECT_FALSE(kept.has_value());
+  EXPECT_FALSE(RateLimiter::TakeAll(client_, limits, {}, void_one).ok());
+  EXPECT_EQ(left(limits[1]), 96);
+  EXPECT_THAT(RateLimiter::TakeAll(client_, limits, {}, {.operation_id = OperationId("a b")}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("operation id")));
+  ExpectAllExpire();
+}
+
+TEST_P(TakeAllTest, AKeyOfAnotherKindIsReportedAndNothingIsTaken) {
+  const LimitedKey limits[] = {{Slow(Algorithm::kGcra, 10), "first"},
+                               {Slow(GetParam(), 10), "odd"}};
+  ASSERT_OK(RateLimiter::TakeAll(client_, limits).status());
+  for (const std::string& key : Keys()) {
+    if (key.find("odd") == std::string::npos) continue;
+    redis_.Command({"DEL", key});
+    redis_.Command({"HSET", key, "a", "b"});
+  }
+  const std::string stored = Dump();
+  EXPECT_THAT(RateLimiter::TakeAll(client_, limits),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("first")));
+  EXPECT_EQ(Dump(), stored);
 }
 
 TEST_P(TakeAllTest, NeverOverWithThreeProcessesThatShareOneOfTheirLimits) {

@@ -1,10 +1,6 @@
 // The simulated Redis against a real one, both on the same clock: random sequences of all its
 // commands and of all our scripts get the same replies, to the byte. Sequences that failed run
 // again with COORD_TEST_SEED.
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -27,8 +23,8 @@
 #include "tests/support/fatal.h"
 #include "tests/support/raw_redis.h"
 #include "tests/support/redis_server.h"
+#include "tests/support/settable_clock.h"
 #include "tests/support/simulated_redis.h"
-#include "tests/support/temp_dir.h"
 
 namespace coord::testing {
 namespace {
@@ -39,39 +35,6 @@ using Strings = std::vector<std::string>;
 
 constexpr std::uint64_t kStart = 1'700'000'000'000'000;
 constexpr std::size_t kSteps = 20'000;
-
-// A wall clock in a file, which tests/support/preload/settable_clock.cc gives to a server.
-class SettableClock {
- public:
-  SettableClock() {
-    const std::string path = directory_.File("now");
-    const int file = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (file < 0 || ftruncate(file, sizeof(std::uint64_t)) != 0) FatalErrno(path);
-    void* const memory = mmap(nullptr, sizeof(std::uint64_t), PROT_WRITE, MAP_SHARED, file, 0);
-    if (memory == MAP_FAILED) FatalErrno(path);
-    close(file);
-    now_us_ = static_cast<std::uint64_t*>(memory);
-  }
-  ~SettableClock() { munmap(now_us_, sizeof(std::uint64_t)); }
-  SettableClock(const SettableClock&) = delete;
-  SettableClock& operator=(const SettableClock&) = delete;
-
-  void Set(std::uint64_t now_us) { __atomic_store_n(now_us_, now_us, __ATOMIC_SEQ_CST); }
-
-  // A server that lives by this clock.
-  std::unique_ptr<RedisServer> StartServer() {
-    setenv("COORD_SETTABLE_CLOCK", directory_.File("now").c_str(), 1);
-    setenv("LD_PRELOAD", COORD_SETTABLE_CLOCK, 1);
-    auto server = std::make_unique<RedisServer>();
-    unsetenv("LD_PRELOAD");
-    unsetenv("COORD_SETTABLE_CLOCK");
-    return server;
-  }
-
- private:
-  TempDir directory_;
-  std::uint64_t* now_us_ = nullptr;
-};
 
 std::string ToText(const Strings& words) {
   std::string text;
