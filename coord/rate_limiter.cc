@@ -277,6 +277,25 @@ absl::StatusOr<RateDecision> RateLimiter::Wait(std::string_view key, std::int64_
   }
 }
 
+absl::StatusOr<RateLimiter::GcraKey> RateLimiter::Gcra(std::string_view key) const {
+  if (!rule_.ok()) return rule_.status();
+  if (rule_->script != &internal::kLimiterTake) {
+    return InvalidArgument("permits of this algorithm cannot be held in advance; take GCRA");
+  }
+  absl::StatusOr<std::string> full = KeyOf(client_, key, rule_->part);
+  if (!full.ok()) return full.status();
+  const std::int64_t window_us = internal::ParseInt64(rule_->second).value_or(1);
+  return GcraKey{*std::move(full), window_us / rule_->limit, window_us, rule_->limit};
+}
+
+internal::Request RateLimiter::GiveBack(std::string_view full_key, std::int64_t window_us,
+                                        absl::Duration worth) {
+  // To the script, a limit of the same window with a permit a microsecond.
+  return internal::Bind(
+      internal::kLimiterTake, {full_key},
+      {"1", StrCat(window_us), StrCat(absl::ToInt64Microseconds(worth)), "refund"});
+}
+
 absl::Status RateLimiter::Reset(std::string_view key, CallOptions call) const {
   // Forgetting depends on no rate.
   absl::StatusOr<std::string> full = KeyOf(client_, key, part_);

@@ -28,8 +28,9 @@
 namespace coord {
 
 namespace internal {
+class Request;
 struct ScriptText;
-}
+}  // namespace internal
 
 struct RateLimit {
   // All round against the taker. Where the server's clock steps back, what was taken at times that
@@ -138,6 +139,19 @@ class RateLimiter {
                                               CallOptions call = {});
 
  private:
+  friend class LocalBudget;
+
+  // What LocalBudget gives permits back with: kGcra counts in time, so also parts of one.
+  struct GcraKey {
+    std::string key;
+    std::int64_t interval_us = 1;  // what one permit costs
+    std::int64_t window_us = 1;    // a whole burst
+    std::int64_t burst = 1;
+  };
+  absl::StatusOr<GcraKey> Gcra(std::string_view key) const;
+  static internal::Request GiveBack(std::string_view full_key, std::int64_t window_us,
+                                    absl::Duration worth);
+
   // A limit as the scripts take it.
   struct Rule {
     char kind = 'g';
