@@ -12,6 +12,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <stop_token>
@@ -78,6 +79,37 @@ struct RateDecision {
   // Which of several limits denies, counted from 0; of those that do, the one that does so for the
   // longest time. Unset when allowed.
   std::optional<std::size_t> limiting_index = std::nullopt;
+  // False: the server could not be asked, and RateLimiterOptions::when_unreachable decided.
+  bool from_server = true;
+};
+
+// What Take, TakeUpTo, Wait and Peek answer when the server cannot be asked: there is none, it
+// takes no commands at present (coord::IsUnavailable), or no reply came in time
+// (kDeadlineExceeded). No other error counts, such as a bad argument, a missing right, another type
+// under the key, a stop token or a closed client: those are always returned.
+//
+// A reply that did not come may be one of a call that was applied, so what kAllow and kLocal let
+// through may have been taken from the server as well, and what kDeny denies too; an operation id
+// tells later (Resolve). Every call asks the server first, and again as long as its time allows: so
+// it decides again as soon as there is a connection, and until then each call takes its whole time.
+// Choose ClientOptions::timeout or CallOptions::timeout by how long a caller may be held up, such
+// as 50 ms; several round trips at least.
+enum class WhenUnreachable {
+  kError,  // the error
+  // A denial. Nobody knows when there will be an answer, so retry_after and reset_after are a
+  // second; or, of more than the burst, infinite, as ever.
+  kDeny,
+  // Allowed, but for more than the burst. Nothing is remembered: any number is let through.
+  kAllow,
+  // As a limiter of the same numbers in this process decides, by kGcra whatever the algorithm. N
+  // processes let N times the limit through, and what was taken from the server before is of no
+  // account. It is shared by copies of a RateLimiter and remembers 10,000 keys; those that come
+  // when so many are not whole again are one limit together.
+  kLocal,
+};
+
+struct RateLimiterOptions {
+  WhenUnreachable when_unreachable = WhenUnreachable::kError;
 };
 
 struct TakeOptions {
@@ -102,7 +134,7 @@ struct LimitedKey {
 class RateLimiter {
  public:
   // Never fails; limits that make no sense are reported by the calls, as kInvalidArgument.
-  RateLimiter(Client client, RateLimit limit);
+  RateLimiter(Client client, RateLimit limit, RateLimiterOptions options = {});
 
   // Takes `cost` permits of `key`, or none.
   absl::StatusOr<RateDecision> Take(std::string_view key, std::int64_t cost = 1,
@@ -119,7 +151,7 @@ class RateLimiter {
   absl::StatusOr<RateDecision> Refund(std::string_view key, std::int64_t count,
                                       CallOptions call = {}) const;
   // Takes, waiting up to `timeout` for it to be allowed. Returns a denial at once when that would
-  // not be in time.
+  // not be in time. Each question may take the client's timeout, the last one beyond `timeout`.
   absl::StatusOr<RateDecision> Wait(std::string_view key, std::int64_t cost, absl::Duration timeout,
                                     std::stop_token stop = {}) const;
   // Forgets what was taken of `key`.
@@ -162,6 +194,11 @@ class RateLimiter {
   };
   static absl::StatusOr<Rule> RuleOf(const RateLimit& limit);
 
+  class Local;
+
+  // The answer, or what stands in for it.
+  absl::StatusOr<RateDecision> OrElse(absl::StatusOr<RateDecision> answer, std::string_view key,
+                                      std::int64_t cost, std::string_view mode) const;
   absl::StatusOr<RateDecision> Ask(std::string_view key, std::int64_t cost, std::string_view mode,
                                    const CallOptions& call,
                                    const std::optional<OperationId>& id = std::nullopt) const;
@@ -169,6 +206,8 @@ class RateLimiter {
   Client client_;
   absl::StatusOr<Rule> rule_;
   std::string_view part_;
+  RateLimiterOptions options_;
+  std::shared_ptr<Local> local_;  // of kLocal
 };
 
 // What an HTTP server says of a limit:
