@@ -79,7 +79,7 @@ struct RateDecision {
   // Which of several limits denies, counted from 0; of those that do, the one that does so for the
   // longest time. Unset when allowed.
   std::optional<std::size_t> limiting_index = std::nullopt;
-  // False: the server could not be asked, and RateLimiterOptions::when_unreachable decided.
+  // False: the server did not answer, and RateLimiterOptions::when_unreachable decided.
   bool from_server = true;
 };
 

@@ -251,8 +251,9 @@ void AddRate(CLI::App& app, Words& words, bool several) {
 void AddWhenUnreachable(CLI::App& app, Words& words) {
   AddText(app, "--when-unreachable", words.when_unreachable,
           "What to say when the server cannot be asked: error (which it is), deny, allow", "WHAT");
-  app.footer(app.get_footer() +
-             "\nserver=unreachable: the server was not asked, and --when-unreachable has decided.");
+  app.footer(
+      app.get_footer() +
+      "\nserver=unreachable: the server did not answer, and --when-unreachable has decided.");
 }
 
 }  // namespace
