@@ -109,6 +109,7 @@ int Main(int argc, char** argv) {
   MeasureContended(run);
   MeasureCounters(run);
   MeasureLimiters(run);
+  MeasureLocalBudget(run);
   MeasureLists(run);
   MeasureJson(run);
   MeasureClient(run);

@@ -6,10 +6,13 @@
 #include <utility>
 
 #include "coord/deployment/session.h"
+#include "coord/errors.h"
 #include "coord/internal/deadline.h"
+#include "coord/internal/local_limiter.h"
 #include "coord/internal/once.h"
 #include "coord/internal/status.h"
 #include "coord/internal/strings.h"
+#include "coord/internal/sync.h"
 #include "coord/internal/waiting.h"
 #include "scripts.h"
 
@@ -34,6 +37,10 @@ constexpr std::int64_t kMaxPermits = 1'000'000'000'000;
 // Each is an entry of a list on the server, and is written down one by one.
 constexpr std::int64_t kMaxLog = 10'000;
 constexpr std::size_t kMaxLimits = 32;
+// What kLocal remembers.
+constexpr std::size_t kMaxLocalKeys = 10'000;
+// When to ask again a server that is away: nobody knows.
+constexpr absl::Duration kAwayRetry = absl::Seconds(1);
 
 std::string_view PartOf(Algorithm algorithm) {
   switch (algorithm) {
@@ -145,6 +152,18 @@ absl::StatusOr<std::array<std::int64_t, kCount>> NumbersOf(const OperationId& id
   return numbers;
 }
 
+// Whether it says that there is no server to ask, and nothing of the question. A connection that
+// was refused for its password says kUnavailable too, but not as its code.
+bool IsUnreachable(const absl::Status& status) {
+  return status.code() == absl::StatusCode::kDeadlineExceeded ||
+         (status.code() == absl::StatusCode::kUnavailable && coord::IsUnavailable(status));
+}
+
+// Rounded up: never more than was asked for.
+std::int64_t IntervalUs(const RateLimit& limit) {
+  return absl::ToInt64Microseconds(absl::Ceil(limit.period / limit.permits, absl::Microseconds(1)));
+}
+
 // Seconds of a header.
 std::int64_t WholeSeconds(absl::Duration duration) {
   return absl::ToInt64Seconds(absl::Ceil(duration, absl::Seconds(1)));
@@ -206,8 +225,65 @@ absl::StatusOr<RateLimiter::Rule> RateLimiter::RuleOf(const RateLimit& limit) {
   return rule;
 }
 
-RateLimiter::RateLimiter(Client client, RateLimit limit)
-    : client_(std::move(client)), rule_(RuleOf(limit)), part_(PartOf(limit.algorithm)) {}
+class RateLimiter::Local {
+ public:
+  Local(absl::Duration interval, std::int64_t burst) : limiter_(interval, burst, kMaxLocalKeys) {}
+
+  internal::LocalLimiter::Decision Ask(std::string_view key, std::int64_t cost,
+                                       internal::LocalLimiter::Mode mode, const Clock& clock) {
+    internal::MutexLock lock(mutex_);
+    return limiter_.Ask(key, cost, mode, clock.Now());
+  }
+
+ private:
+  internal::Mutex mutex_;
+  internal::LocalLimiter limiter_ ABSL_GUARDED_BY(mutex_);
+};
+
+RateLimiter::RateLimiter(Client client, RateLimit limit, RateLimiterOptions options)
+    : client_(std::move(client)),
+      rule_(RuleOf(limit)),
+      part_(PartOf(limit.algorithm)),
+      options_(options) {
+  if (rule_.ok() && options_.when_unreachable == WhenUnreachable::kLocal) {
+    local_ = std::make_shared<Local>(absl::Microseconds(IntervalUs(limit)), rule_->limit);
+  }
+}
+
+absl::StatusOr<RateDecision> RateLimiter::OrElse(absl::StatusOr<RateDecision> answer,
+                                                 std::string_view key, std::int64_t cost,
+                                                 std::string_view mode) const {
+  if (answer.ok() || options_.when_unreachable == WhenUnreachable::kError ||
+      !IsUnreachable(answer.status())) {
+    return answer;
+  }
+  RateDecision decision;
+  decision.from_server = false;
+  decision.limit = rule_->limit;
+  if (cost > rule_->limit && mode != "upto") {
+    decision.retry_after = absl::InfiniteDuration();
+  } else if (local_ != nullptr) {
+    using Mode = internal::LocalLimiter::Mode;
+    const auto local = local_->Ask(key, cost,
+                                   mode == "upto"   ? Mode::kTakeUpTo
+                                   : mode == "peek" ? Mode::kPeek
+                                                    : Mode::kTake,
+                                   internal::SessionOf(client_).clock());
+    decision.allowed = local.allowed;
+    decision.remaining = local.remaining;
+    decision.retry_after = local.retry_after;
+    decision.reset_after = local.reset_after;
+    decision.taken = local.taken;
+  } else if (options_.when_unreachable == WhenUnreachable::kAllow) {
+    decision.allowed = true;
+    if (mode != "peek") decision.taken = std::min(cost, rule_->limit);
+  } else {
+    decision.retry_after = kAwayRetry;
+    decision.reset_after = kAwayRetry;
+  }
+  if (!decision.allowed) decision.limiting_index = 0;
+  return decision;
+}
 
 absl::StatusOr<RateDecision> RateLimiter::Ask(std::string_view key, std::int64_t cost,
                                               std::string_view mode, const CallOptions& call,
@@ -255,18 +331,20 @@ absl::StatusOr<RateDecision> RateLimiter::Take(std::string_view key, std::int64_
                                                CallOptions call, TakeOptions options) const {
   if (!rule_.ok()) return rule_.status();
   if (absl::Status status = CheckCost("cost", cost); !status.ok()) return status;
-  if (cost <= rule_->limit) return Ask(key, cost, "take", call, options.operation_id);
+  if (cost <= rule_->limit) {
+    return OrElse(Ask(key, cost, "take", call, options.operation_id), key, cost, "take");
+  }
   if (options.operation_id && !options.operation_id->valid()) return BadId(*options.operation_id);
   // Never: nothing to be kept under an id.
   absl::StatusOr<RateDecision> decision = Ask(key, cost, "take", call);
   if (decision.ok()) decision->retry_after = absl::InfiniteDuration();
-  return decision;
+  return OrElse(std::move(decision), key, cost, "take");
 }
 
 absl::StatusOr<RateDecision> RateLimiter::TakeUpTo(std::string_view key, std::int64_t most,
                                                    CallOptions call, TakeOptions options) const {
   if (absl::Status status = CheckCost("most", most); !status.ok()) return status;
-  return Ask(key, most, "upto", call, options.operation_id);
+  return OrElse(Ask(key, most, "upto", call, options.operation_id), key, most, "upto");
 }
 
 absl::StatusOr<RateDecision> RateLimiter::Peek(std::string_view key, std::int64_t cost,
@@ -274,7 +352,7 @@ absl::StatusOr<RateDecision> RateLimiter::Peek(std::string_view key, std::int64_
   if (!rule_.ok()) return rule_.status();
   if (absl::Status status = CheckCost("cost", cost); !status.ok()) return status;
   absl::StatusOr<RateDecision> decision = Ask(key, cost, "peek", call);
-  if (!decision.ok()) return decision;
+  if (!decision.ok()) return OrElse(std::move(decision), key, cost, "peek");
   decision->taken = 0;
   if (cost > rule_->limit) decision->retry_after = absl::InfiniteDuration();
   return decision;
@@ -309,6 +387,25 @@ absl::StatusOr<RateDecision> RateLimiter::Wait(std::string_view key, std::int64_
                                   StrCat("rate limiter ", Quoted(key), ": stopped while waiting"));
     }
   }
+}
+
+absl::StatusOr<RateLimiter::GcraKey> RateLimiter::Gcra(std::string_view key) const {
+  if (!rule_.ok()) return rule_.status();
+  if (rule_->script != &internal::kLimiterTake) {
+    return InvalidArgument("permits of this algorithm cannot be held in advance; take GCRA");
+  }
+  absl::StatusOr<std::string> full = KeyOf(client_, key, rule_->part);
+  if (!full.ok()) return full.status();
+  const std::int64_t window_us = internal::ParseInt64(rule_->second).value_or(1);
+  return GcraKey{*std::move(full), window_us / rule_->limit, window_us, rule_->limit};
+}
+
+internal::Request RateLimiter::GiveBack(std::string_view full_key, std::int64_t window_us,
+                                        absl::Duration worth) {
+  // To the script, a limit of the same window with a permit a microsecond.
+  return internal::Bind(
+      internal::kLimiterTake, {full_key},
+      {"1", StrCat(window_us), StrCat(absl::ToInt64Microseconds(worth)), "refund"});
 }
 
 absl::Status RateLimiter::Reset(std::string_view key, CallOptions call) const {

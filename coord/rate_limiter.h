@@ -12,6 +12,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <stop_token>
@@ -28,8 +29,9 @@
 namespace coord {
 
 namespace internal {
+class Request;
 struct ScriptText;
-}
+}  // namespace internal
 
 struct RateLimit {
   // All round against the taker. Where the server's clock steps back, what was taken at times that
@@ -77,6 +79,37 @@ struct RateDecision {
   // Which of several limits denies, counted from 0; of those that do, the one that does so for the
   // longest time. Unset when allowed.
   std::optional<std::size_t> limiting_index = std::nullopt;
+  // False: the server did not answer, and RateLimiterOptions::when_unreachable decided.
+  bool from_server = true;
+};
+
+// What Take, TakeUpTo, Wait and Peek answer when the server cannot be asked: there is none, it
+// takes no commands at present (coord::IsUnavailable), or no reply came in time
+// (kDeadlineExceeded). No other error counts, such as a bad argument, a missing right, another type
+// under the key, a stop token or a closed client: those are always returned.
+//
+// A reply that did not come may be one of a call that was applied, so what kAllow and kLocal let
+// through may have been taken from the server as well, and what kDeny denies too; an operation id
+// tells later (Resolve). Every call asks the server first, and again as long as its time allows: so
+// it decides again as soon as there is a connection, and until then each call takes its whole time.
+// Choose ClientOptions::timeout or CallOptions::timeout by how long a caller may be held up, such
+// as 50 ms; several round trips at least.
+enum class WhenUnreachable {
+  kError,  // the error
+  // A denial. Nobody knows when there will be an answer, so retry_after and reset_after are a
+  // second; or, of more than the burst, infinite, as ever.
+  kDeny,
+  // Allowed, but for more than the burst. Nothing is remembered: any number is let through.
+  kAllow,
+  // As a limiter of the same numbers in this process decides, by kGcra whatever the algorithm. N
+  // processes let N times the limit through, and what was taken from the server before is of no
+  // account. It is shared by copies of a RateLimiter and remembers 10,000 keys; those that come
+  // when so many are not whole again are one limit together.
+  kLocal,
+};
+
+struct RateLimiterOptions {
+  WhenUnreachable when_unreachable = WhenUnreachable::kError;
 };
 
 struct TakeOptions {
@@ -101,7 +134,7 @@ struct LimitedKey {
 class RateLimiter {
  public:
   // Never fails; limits that make no sense are reported by the calls, as kInvalidArgument.
-  RateLimiter(Client client, RateLimit limit);
+  RateLimiter(Client client, RateLimit limit, RateLimiterOptions options = {});
 
   // Takes `cost` permits of `key`, or none.
   absl::StatusOr<RateDecision> Take(std::string_view key, std::int64_t cost = 1,
@@ -118,7 +151,7 @@ class RateLimiter {
   absl::StatusOr<RateDecision> Refund(std::string_view key, std::int64_t count,
                                       CallOptions call = {}) const;
   // Takes, waiting up to `timeout` for it to be allowed. Returns a denial at once when that would
-  // not be in time.
+  // not be in time. Each question may take the client's timeout, the last one beyond `timeout`.
   absl::StatusOr<RateDecision> Wait(std::string_view key, std::int64_t cost, absl::Duration timeout,
                                     std::stop_token stop = {}) const;
   // Forgets what was taken of `key`.
@@ -144,6 +177,19 @@ class RateLimiter {
                                                                 CallOptions call = {});
 
  private:
+  friend class LocalBudget;
+
+  // What LocalBudget gives permits back with: kGcra counts in time, so also parts of one.
+  struct GcraKey {
+    std::string key;
+    std::int64_t interval_us = 1;  // what one permit costs
+    std::int64_t window_us = 1;    // a whole burst
+    std::int64_t burst = 1;
+  };
+  absl::StatusOr<GcraKey> Gcra(std::string_view key) const;
+  static internal::Request GiveBack(std::string_view full_key, std::int64_t window_us,
+                                    absl::Duration worth);
+
   // A limit as the scripts take it.
   struct Rule {
     char kind = 'g';
@@ -155,6 +201,11 @@ class RateLimiter {
   };
   static absl::StatusOr<Rule> RuleOf(const RateLimit& limit);
 
+  class Local;
+
+  // The answer, or what stands in for it.
+  absl::StatusOr<RateDecision> OrElse(absl::StatusOr<RateDecision> answer, std::string_view key,
+                                      std::int64_t cost, std::string_view mode) const;
   absl::StatusOr<RateDecision> Ask(std::string_view key, std::int64_t cost, std::string_view mode,
                                    const CallOptions& call,
                                    const std::optional<OperationId>& id = std::nullopt) const;
@@ -162,6 +213,8 @@ class RateLimiter {
   Client client_;
   absl::StatusOr<Rule> rule_;
   std::string_view part_;
+  RateLimiterOptions options_;
+  std::shared_ptr<Local> local_;  // of kLocal
 };
 
 // What an HTTP server says of a limit:

@@ -1,4 +1,5 @@
 // coord limit take|peek|refund|reset
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <memory>
@@ -7,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "coord/errors.h"
 #include "coord/internal/strings.h"
 #include "coord/rate_limiter.h"
 #include "tools/arguments.h"
@@ -19,7 +21,7 @@ namespace {
 struct Words {
   // Of each limit one; of a bare --burst, --cost or --algorithm one for all.
   std::vector<std::string> names, rates, bursts, costs, algorithms;
-  Text wait;
+  Text wait, when_unreachable;
 };
 
 absl::Status Misused(std::string_view text) {
@@ -36,6 +38,14 @@ absl::StatusOr<RateLimit::Algorithm> ParseAlgorithm(std::string_view text) {
   return Misused(internal::StrCat("--algorithm ", internal::Quoted(text),
                                   " must be gcra, token-bucket, fixed-window, sliding-window or "
                                   "sliding-log"));
+}
+
+absl::StatusOr<WhenUnreachable> ParseWhenUnreachable(std::string_view text) {
+  if (text == "error") return WhenUnreachable::kError;
+  if (text == "deny") return WhenUnreachable::kDeny;
+  if (text == "allow") return WhenUnreachable::kAllow;
+  return Misused(internal::StrCat("--when-unreachable ", internal::Quoted(text),
+                                  " must be error, deny or allow"));
 }
 
 // Of an option that was given never, once for all, or once for each limit.
@@ -105,14 +115,16 @@ int Print(const Program& program, const RateDecision& decision, bool up_to, cons
                             {"limit", decision.limit},
                             {"remaining", decision.remaining},
                             {"retry_after", JsonSeconds(decision.retry_after)},
-                            {"reset_after", JsonSeconds(decision.reset_after)}};
-    if (up_to) value["taken"] = decision.taken;
+                            {"reset_after", JsonSeconds(decision.reset_after)},
+                            {"taken", decision.taken},
+                            {"from_server", decision.from_server}};
     if (limiting != nullptr) value["limiting"] = limiting;
     PrintJson(value);
   } else {
     std::string more;
     if (up_to) more += internal::StrCat(" taken=", decision.taken);
     if (limiting != nullptr) more += internal::StrCat(" limiting=", limiting);
+    if (!decision.from_server) more += " server=unreachable";
     std::printf("%s remaining=%lld limit=%lld retry_after=%s reset_after=%s%s\n",
                 decision.allowed ? "allowed" : "denied", static_cast<long long>(decision.remaining),
                 static_cast<long long>(decision.limit), Seconds(decision.retry_after).c_str(),
@@ -122,6 +134,23 @@ int Print(const Program& program, const RateDecision& decision, bool up_to, cons
 }
 
 enum class Act { kTake, kTakeUpTo, kPeek, kRefund };
+
+// Of a server to which there was not even a connection, so that no limiter could be made. As
+// RateLimiter decides.
+RateDecision DecideWithout(const LimitedKey& one, WhenUnreachable when, Act act) {
+  RateDecision decision;
+  decision.from_server = false;
+  decision.limit = one.limit.burst.value_or(one.limit.permits);
+  if (one.cost > decision.limit && act != Act::kTakeUpTo) {
+    decision.retry_after = absl::InfiniteDuration();
+  } else if (when == WhenUnreachable::kAllow) {
+    decision.allowed = true;
+    if (act != Act::kPeek) decision.taken = std::min(one.cost, decision.limit);
+  } else {
+    decision.retry_after = decision.reset_after = absl::Seconds(1);
+  }
+  return decision;
+}
 
 absl::StatusOr<int> Ask(const Program& program, const Words& words, Act act) {
   Arguments given;
@@ -134,8 +163,23 @@ absl::StatusOr<int> Ask(const Program& program, const Words& words, Act act) {
   if (several && act != Act::kTake) return Misused("--up-to is for one name");
   if (several && wait) return Misused("--wait is for one name");
   if (act == Act::kTakeUpTo && wait) return Misused("--up-to and --wait exclude each other");
+  absl::StatusOr<WhenUnreachable> when =
+      ParseWhenUnreachable(words.when_unreachable.value_or("error"));
+  if (!when.ok()) return when.status();
+  if (several && *when != WhenUnreachable::kError) {
+    return Misused("--when-unreachable is for one name");
+  }
   absl::StatusOr<Client> client = program.Connect();
-  if (!client.ok()) return client.status();
+  if (!client.ok()) {
+    // Only faults of the connection: not a wrong password, nor a bad URL.
+    if (*when == WhenUnreachable::kError ||
+        client.status().code() != absl::StatusCode::kUnavailable ||
+        !coord::IsUnavailable(client.status())) {
+      return client.status();
+    }
+    return Print(program, DecideWithout(limits->front(), *when, act), act == Act::kTakeUpTo,
+                 nullptr);
+  }
   if (several) {
     absl::StatusOr<RateDecision> decision = RateLimiter::TakeAll(*client, *limits);
     if (!decision.ok()) return decision.status();
@@ -144,7 +188,7 @@ absl::StatusOr<int> Ask(const Program& program, const Words& words, Act act) {
         decision->limiting_index ? (*limits)[*decision->limiting_index].key.c_str() : nullptr);
   }
   const LimitedKey& one = limits->front();
-  const RateLimiter limiter(*std::move(client), one.limit);
+  const RateLimiter limiter(*std::move(client), one.limit, {.when_unreachable = *when});
   absl::StatusOr<RateDecision> decision = act == Act::kPeek     ? limiter.Peek(one.key, one.cost)
                                           : act == Act::kRefund ? limiter.Refund(one.key, one.cost)
                                           : act == Act::kTakeUpTo
@@ -204,6 +248,14 @@ void AddRate(CLI::App& app, Words& words, bool several) {
       "Exit status 75: denied; nothing was taken.");
 }
 
+void AddWhenUnreachable(CLI::App& app, Words& words) {
+  AddText(app, "--when-unreachable", words.when_unreachable,
+          "What to say when the server cannot be asked: error (which it is), deny, allow", "WHAT");
+  app.footer(
+      app.get_footer() +
+      "\nserver=unreachable: the server did not answer, and --when-unreachable has decided.");
+}
+
 }  // namespace
 
 void AddLimit(CLI::App& app, Program& program) {
@@ -225,12 +277,14 @@ void AddLimit(CLI::App& app, Program& program) {
   take->footer(take->get_footer() +
                "\nWith several names, each with its --rate, all allow it or nothing is taken; a "
                "denial prints\nlimiting=NAME too.");
+  AddWhenUnreachable(*take, *words);
   take->callback([&program, words, up_to] {
     program.exit_code = program.Finish(Ask(program, *words, *up_to ? Act::kTakeUpTo : Act::kTake));
   });
 
   CLI::App* peek = limit->add_subcommand("peek", "Say what take would say; take nothing");
   AddRate(*peek, *words, false);
+  AddWhenUnreachable(*peek, *words);
   peek->callback(
       [&program, words] { program.exit_code = program.Finish(Ask(program, *words, Act::kPeek)); });
 

@@ -1,6 +1,7 @@
 // coord limit, from outside: several limits at once, algorithms, refund, up to.
 #ifdef COORD_PROGRAM
 
+#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
@@ -67,6 +68,65 @@ TEST_F(LimitCliTest, EachAlgorithmTakesPeeksRefundsAndForgets) {
   }
 }
 
+TEST_F(LimitCliTest, JsonHasEveryFieldOfTheDecision) {
+  const Words take = {"take", "n", "--rate", "2/d", "--json"};
+  const nlohmann::json first = nlohmann::json::parse(Run(take).out);
+  EXPECT_EQ(first["allowed"], true);
+  EXPECT_EQ(first["limit"], 2);
+  EXPECT_EQ(first["remaining"], 1);
+  EXPECT_EQ(first["retry_after"], 0);
+  EXPECT_EQ(first["reset_after"], 43200);
+  EXPECT_EQ(first["taken"], 1);
+  EXPECT_EQ(first["from_server"], true);
+  Run(take);
+  const nlohmann::json denied = nlohmann::json::parse(Run(take).out);
+  EXPECT_EQ(denied["allowed"], false);
+  EXPECT_EQ(denied["taken"], 0);
+  EXPECT_GT(denied["retry_after"], 43000);
+}
+
+TEST_F(LimitCliTest, WithoutAServerItSaysWhatWasChosen) {
+  server_.Kill();
+  const auto run = [&](const std::string& act, const std::string& what, const Words& more = {}) {
+    Words words = {act, "n", "--rate", "2/d", "--when-unreachable", what, "--timeout", "300ms"};
+    words.insert(words.end(), more.begin(), more.end());
+    return Run(words);
+  };
+  const ProcessResult error = run("take", "error");
+  EXPECT_NE(error.exit_code, 0);
+  EXPECT_NE(error.exit_code, 75);
+  for (const char* const act : {"take", "peek"}) {
+    const ProcessResult denied = run(act, "deny");
+    EXPECT_EQ(denied.exit_code, 75);
+    EXPECT_EQ(denied.out,
+              "denied remaining=0 limit=2 retry_after=1s reset_after=1s server=unreachable\n");
+    const ProcessResult allowed = run(act, "allow");
+    EXPECT_EQ(allowed.exit_code, 0);
+    EXPECT_EQ(allowed.out,
+              "allowed remaining=0 limit=2 retry_after=0s reset_after=0s server=unreachable\n");
+  }
+  EXPECT_THAT(run("take", "allow", {"--json"}).out, HasSubstr(R"("from_server":false)"));
+  EXPECT_THAT(run("take", "allow", {"--cost", "3"}).out, HasSubstr("retry_after=never"));
+  EXPECT_THAT(run("take", "allow", {"--cost", "3", "--up-to"}).out, HasSubstr(" taken=2 "));
+}
+
+TEST_F(LimitCliTest, AServerThatStandsStillCountsAsUnreachable) {
+  server_.Pause();
+  const ProcessResult allowed =
+      Run({"take", "n", "--rate", "2/d", "--when-unreachable", "allow", "--timeout", "300ms"});
+  server_.Resume();
+  EXPECT_EQ(allowed.exit_code, 0) << allowed.err;
+  EXPECT_THAT(allowed.out, HasSubstr("server=unreachable"));
+}
+
+TEST_F(LimitCliTest, AWrongPasswordIsAnErrorWhateverWasChosen) {
+  redis_.Command({"CONFIG", "SET", "requirepass", "secret"});
+  const ProcessResult result = Run({"take", "n", "--rate", "2/d", "--when-unreachable", "allow"});
+  EXPECT_NE(result.exit_code, 0);
+  EXPECT_NE(result.exit_code, 75);
+  EXPECT_EQ(result.out, "");
+}
+
 TEST_F(LimitCliTest, MisuseNamesTheOption) {
   const std::pair<Words, std::string> cases[] = {
       {{"take", "n", "--rate", "1/s", "--algorithm", "leaky"}, "--algorithm"},
@@ -76,6 +136,8 @@ TEST_F(LimitCliTest, MisuseNamesTheOption) {
       {{"take", "a", "--rate", "1/s", "--up-to", "--wait", "1s"}, "--up-to"},
       {{"take", "a", "a", "--rate", "1/s"}, "twice"},
       {{"refund", "a", "--rate", "1/s", "--cost", "0"}, "--cost"},
+      {{"take", "a", "--rate", "1/s", "--when-unreachable", "local"}, "--when-unreachable"},
+      {{"take", "a", "b", "--rate", "1/s", "--when-unreachable", "deny"}, "--when-unreachable"},
   };
   for (const auto& [words, why] : cases) {
     const ProcessResult result = Run(words);
