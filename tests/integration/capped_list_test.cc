@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -48,6 +49,7 @@ using ::testing::IsEmpty;
 
 constexpr char kList[] = "coord:{events}:list";
 constexpr char kSequence[] = "coord:{events}:seq";
+constexpr char kFollowers[] = "coord:{events}:followers";
 
 Client ConnectTo(const std::string& url) {
   absl::StatusOr<Client> client = Client::Connect(url);
@@ -71,6 +73,25 @@ class CappedListTest : public ::testing::Test {
   static absl::StatusOr<PushResult> Push(const CappedList& list,
                                          std::vector<std::string_view> items) {
     return list.Push(items);
+  }
+
+  // That so many have asked to be woken by the next push.
+  bool Awaited(int followers = 1) {
+    return Eventually([&] {
+      const std::string record = redis_.Command({"GET", kSequence}).text();
+      const bool marked = std::strtod(record.c_str(), nullptr) >= 4e15;
+      return marked && Followers() == followers;
+    });
+  }
+  // Who stands there, woken or not.
+  int Followers() {
+    const std::string text = redis_.Command({"GET", kFollowers}).text();
+    int count = 0;
+    for (auto at = text.find(" pushed"); at != std::string::npos; at = text.find(" pushed", at)) {
+      ++count;
+      ++at;
+    }
+    return count;
   }
 
   RedisServer server_;
@@ -624,12 +645,6 @@ class FollowingThread {
 
 class FollowedListTest : public CappedListTest {
  protected:
-  // That somebody has asked to be woken.
-  bool Awaited() {
-    return Eventually([&] {
-      return redis_.Command({"GET", kSequence}).text().find('\n') != std::string::npos;
-    });
-  }
 };
 
 TEST_F(FollowedListTest, GetsEachItemOnceInOrder) {
@@ -707,10 +722,7 @@ TEST_F(FollowedListTest, EachOfManyFollowersIsWoken) {
   FollowingThread first(list, 0), second(list, 0);
   const Client other = ConnectTo(server_.url());
   FollowingThread third(CappedList(other, "events", {}), 0);
-  ASSERT_TRUE(Eventually([&] {
-    const std::string record = redis_.Command({"GET", kSequence}).text();
-    return std::count(record.begin(), record.end(), '\n') == 3;
-  }));
+  ASSERT_TRUE(Awaited(3));
   ASSERT_OK(list.Push("x").status());
   for (FollowingThread* follower : {&first, &second, &third}) {
     EXPECT_TRUE(Eventually([&] { return follower->items().size() == 1; }));
@@ -981,9 +993,7 @@ TEST_F(ListProgramTest, FollowPrintsWhatArrivesUntilASignalComes) {
   const CappedList list = Of(100);
   ASSERT_OK(list.Push("before").status());
   testing::Process process(CommandLine({"follow", "events"}), Options());
-  ASSERT_TRUE(Eventually([&] {
-    return redis_.Command({"GET", kSequence}).text().find('\n') != std::string::npos;
-  }));
+  ASSERT_TRUE(Awaited());
   ASSERT_OK(list.Push("a").status());
   ASSERT_TRUE(Eventually([&] { return process.out() == "a\n"; })) << process.out();
   ASSERT_OK(Push(list, {"b", "c"}).status());
