@@ -730,6 +730,76 @@ TEST_F(FollowedListTest, EachOfManyFollowersIsWoken) {
   }
 }
 
+TEST_F(FollowedListTest, ThoseWhoseTimeIsPastAreForgottenByTheNextWhoAsks) {
+  const CappedList list = Of(10);
+  ASSERT_OK_AND_ASSIGN(const PushResult first, list.Push("a"));
+  // Two who asked, one of them long ago.
+  const auto entry = [](std::string_view until, std::string_view message) {
+    std::string text = {static_cast<char>(message.size()), '\0', '\7'};
+    return text.append(until).append(message).append("channel");
+  };
+  redis_.Command({"SET", kFollowers,
+                  entry("1000000000000", "old pushed") + entry("3000000000000", "young pushed")});
+  redis_.Command({"INCRBY", kSequence, "4000000000000000"});
+  ASSERT_EQ(Followers(), 2);
+  FollowingThread follower(list, first.sequence);
+  EXPECT_TRUE(Eventually([&] {
+    const std::string text = redis_.Text({"GET", kFollowers});
+    return Followers() == 2 && text.find("old ") == std::string::npos &&
+           text.find("young ") != std::string::npos;
+  }));
+  EXPECT_GT(redis_.Integer({"PTTL", kFollowers}), 0);
+}
+
+TEST_F(FollowedListTest, NumbersAreTheSameWhileSomebodyWaits) {
+  CappedListOptions bounded;
+  bounded.max_items = 2;
+  bounded.max_bytes = 100;
+  bounded.max_age = absl::Hours(1);
+  bounded.overflow = CappedListOptions::Overflow::kReject;
+  const CappedList lists[] = {Of(2), CappedList(client_, "events", bounded)};
+  for (const CappedList& list : lists) {
+    redis_.Command({"FLUSHALL"});
+    ASSERT_OK_AND_ASSIGN(const PushResult pushed, Push(list, {"a", "b"}));
+    FollowingThread follower(list, pushed.sequence);
+    ASSERT_TRUE(Awaited());
+    EXPECT_EQ(list.Newest(1)->newest, pushed.sequence);
+    EXPECT_EQ(list.Newest(1)->items[0].sequence, pushed.sequence);
+    EXPECT_EQ(list.Since(pushed.sequence - 1)->items[0].sequence, pushed.sequence);
+    EXPECT_THAT(list.Range(-1, -1), IsOkAndHolds(ElementsAre("b")));
+    ASSERT_OK_AND_ASSIGN(const PushResult rejected,
+                         CappedList(client_, "events", bounded).Push("c"));
+    EXPECT_FALSE(rejected.applied);
+    EXPECT_EQ(rejected.sequence, pushed.sequence);
+    ASSERT_TRUE(Awaited());
+    ASSERT_OK_AND_ASSIGN(const PushResult last, Of(3).Push("c"));
+    EXPECT_EQ(last.sequence, pushed.sequence + 1);
+    EXPECT_TRUE(Eventually([&] { return follower.items().size() == 1; }));
+    EXPECT_EQ(follower.missed(), 0);
+  }
+}
+
+TEST_F(FollowedListTest, AFailedPushLeavesWhoWaitsWaiting) {
+  const CappedList list = Of(10);
+  FollowingThread follower(list, 0);
+  ASSERT_TRUE(Awaited());
+  redis_.Command({"SET", kList, "text"});
+  EXPECT_FALSE(list.Push("a").ok());
+  EXPECT_TRUE(Awaited());
+  EXPECT_EQ(redis_.Text({"GET", kSequence}), "4000000000000000");
+}
+
+TEST_F(FollowedListTest, AFollowersKeyOfAnotherTypeLosesNoPush) {
+  const CappedList list = Of(10);
+  ASSERT_OK_AND_ASSIGN(const PushResult first, list.Push("a"));
+  redis_.Command({"RPUSH", kFollowers, "theirs"});
+  redis_.Command({"INCRBY", kSequence, "4000000000000000"});
+  ASSERT_OK_AND_ASSIGN(const PushResult second, list.Push("b"));
+  EXPECT_EQ(second.sequence, first.sequence + 1);
+  EXPECT_THAT(list.Range(), IsOkAndHolds(ElementsAre("a", "b")));
+  EXPECT_EQ(redis_.Integer({"LLEN", kFollowers}), 1);
+}
+
 TEST_F(FollowedListTest, IsToldWhatItMissed) {
   const CappedList list = Of(3);
   ASSERT_OK_AND_ASSIGN(const PushResult first, list.Push("a"));
@@ -830,6 +900,16 @@ TEST_F(BoundedListTest, BytesAreCountedThroughEveryKindOfPush) {
   redis_.Command({"DEL", kList});
   ASSERT_OK(Bytes(1000).Push("anew").status());
   EXPECT_EQ(CountedBytes(), 4);
+}
+
+TEST_F(BoundedListTest, AWriterWithoutCapsLeavesNothingOfItsFirstTry) {
+  ASSERT_OK(Bytes(100).Push("a").status());
+  redis_.Command({"PEXPIRE", kList, "60000"});
+  ASSERT_OK_AND_ASSIGN(const PushResult result, Push(Of(10), {"b", "c"}));
+  EXPECT_EQ(result.length, 3);
+  EXPECT_THAT(Of(10).Range(), IsOkAndHolds(ElementsAre("a", "b", "c")));
+  EXPECT_EQ(CountedBytes(), 3);
+  EXPECT_GT(redis_.Integer({"PTTL", kList}), 50'000);
 }
 
 TEST_F(BoundedListTest, APushBeyondTheBytesIsRejectedWhole) {
