@@ -13,7 +13,7 @@ local list, sequence, cap, ttl, call = KEYS[1], KEYS[2], ARGV[1], ARGV[2], redis
 local count, length, number = #ARGV - 2
 if count == 1 then
   length = call('RPUSH', list, ARGV[3])
-  number = redis.pcall('INCR', sequence)
+  number = redis.pcall('INCRBY', sequence, '1')
 else
   length = call('RPUSH', list, unpack(ARGV, 3))
   number = redis.pcall('INCRBY', sequence, count)
@@ -25,7 +25,7 @@ if type(number) == 'table' then
   return number
 end
 
--- The mark that somebody waits is added to the number, which stays one that INCR takes and a double holds exactly. Numbers are microseconds
+-- The mark that somebody waits is added to the number, which stays one that INCRBY takes and a double holds exactly. Numbers are microseconds
 -- of the server's clock, and below the mark until the year 2096.
 local waited = number > 4000000000000000
 if waited then number = number - 4000000000000000 end

@@ -688,7 +688,8 @@ TEST_F(FollowedListTest, WaitsForAListThatIsNotThereAndIsWoken) {
 
 TEST_F(FollowedListTest, AFollowerIsAskedForAndPaidForOnce) {
   const CappedList list = Of(10);
-  FollowingThread follower(list, 0);
+  ASSERT_OK_AND_ASSIGN(const PushResult before, list.Push("before"));
+  FollowingThread follower(list, before.sequence);
   ASSERT_TRUE(Awaited());
   EXPECT_THAT(follower.Stop(), StatusIs(absl::StatusCode::kCancelled));
   redis_.Command({"CONFIG", "RESETSTAT"});
@@ -724,10 +725,12 @@ TEST_F(FollowedListTest, EachOfManyFollowersIsWoken) {
   const Client other = ConnectTo(server_.url());
   FollowingThread third(CappedList(other, "events", {}), 0);
   ASSERT_TRUE(Awaited(3));
+  redis_.Command({"CONFIG", "RESETSTAT"});
   ASSERT_OK(list.Push("x").status());
   for (FollowingThread* follower : {&first, &second, &third}) {
     EXPECT_TRUE(Eventually([&] { return follower->items().size() == 1; }));
   }
+  EXPECT_EQ(CommandCalls(redis_, "publish"), 3);
 }
 
 TEST_F(FollowedListTest, ThoseWhoseTimeIsPastAreForgottenByTheNextWhoAsks) {
@@ -964,6 +967,13 @@ TEST_F(BoundedListTest, ReadersSkipWhatIsTooOldThoughNobodyPushes) {
   EXPECT_THAT(ValuesOf(*list.Newest(10)), ElementsAre("d"));
   EXPECT_THAT(ValuesOf(*Of(9).Since(0)), ElementsAre("d"));
   EXPECT_EQ(list.Since(last.sequence - 3)->missed, 2);
+  // Also while somebody waits.
+  const std::string record = redis_.Text({"GET", kSequence});
+  redis_.Command(
+      {"SET", kSequence,
+       std::to_string(last.sequence + 4'000'000'000'000'000) + record.substr(record.find(' '))});
+  EXPECT_THAT(list.Range(), IsOkAndHolds(ElementsAre("d")));
+  EXPECT_THAT(ValuesOf(*list.Newest(10)), ElementsAre("d"));
   EXPECT_EQ(redis_.Integer({"LLEN", kList}), 4);
   ASSERT_OK_AND_ASSIGN(const PushResult next, list.Push("e"));
   EXPECT_EQ(next.evicted, 3);
