@@ -1,6 +1,7 @@
 #include "coord/capped_list.h"
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <utility>
 
@@ -10,7 +11,6 @@
 #include "coord/internal/deadline.h"
 #include "coord/internal/limits.h"
 #include "coord/internal/once.h"
-#include "coord/internal/owner_id.h"
 #include "coord/internal/status.h"
 #include "coord/internal/strings.h"
 #include "scripts.h"
@@ -41,8 +41,7 @@ constexpr absl::Duration kBackstopWithoutMessages = absl::Milliseconds(100);
 constexpr absl::Duration kInterest = absl::Seconds(5);
 constexpr absl::Duration kRetry = absl::Milliseconds(100);
 constexpr std::int64_t kFollowSlice = 1000;
-
-std::string Title(std::string_view name) { return StrCat("list ", Quoted(name)); }
+constexpr std::size_t kMaxKey = 512;
 
 std::string Milliseconds(std::optional<absl::Duration> time) {
   return time ? StrCat(internal::CeilMilliseconds(*time)) : "";
@@ -85,14 +84,18 @@ std::string Joined(std::span<const std::string_view> items) {
   return text;
 }
 
-absl::StatusOr<PushResult> ReadPushed(const Reply& reply) {
-  const auto values = reply.items();
-  if (values.size() != 3 && values.size() != 4) {
-    return MakeStatus(absl::StatusCode::kDataLoss,
-                      StrCat("a push was answered ", reply.ToDebugString()));
-  }
-  return PushResult{values[0].integer(), values[1].integer(), values[2].integer(),
-                    values.size() == 3 || values[3].integer() == 1};
+// Of the script `name`, which answers with so many numbers.
+absl::StatusOr<std::span<const Reply>> ReadNumbers(std::string_view name, const Reply& reply,
+                                                   std::size_t count) {
+  const std::span<const Reply> values = reply.items();
+  if (values.size() == count) return values;
+  return MakeStatus(absl::StatusCode::kDataLoss, StrCat(name, " answered ", reply.ToDebugString()));
+}
+
+// After a push that made it this long, and then dropped what was too much.
+PushResult Dropped(std::int64_t length, std::int64_t max_items, std::int64_t sequence) {
+  const std::int64_t left = std::min(length, max_items);
+  return {left, length - left, sequence, true};
 }
 
 absl::StatusOr<ListSlice> ReadSlice(Reply& reply) {
@@ -115,7 +118,7 @@ absl::StatusOr<ListSlice> ReadSlice(Reply& reply) {
 }  // namespace
 
 CappedList::CappedList(Client client, std::string_view name, CappedListOptions options)
-    : client_(std::move(client)), name_(name), options_(options) {
+    : client_(std::move(client)), options_(options), name_(name) {
   const Session& session = internal::SessionOf(client_);
   absl::StatusOr<std::string> list = session.Key("list", name, "list");
   if (!list.ok()) {
@@ -125,6 +128,29 @@ CappedList::CappedList(Client client, std::string_view name, CappedListOptions o
   list_key_ = *std::move(list);
   record_key_ = *session.Key("list", name, "seq");
   times_key_ = *session.Key("list", name, "times");
+  followers_key_ = *session.Key("list", name, "followers");
+}
+
+CappedList::CappedList(Client client, CappedListOptions options)
+    : client_(std::move(client)), options_(options) {}
+
+CappedList CappedList::OnKey(Client client, std::string_view key, CappedListOptions options) {
+  CappedList list(std::move(client), options);
+  list.list_key_ = key;
+  if (key.empty() || key.size() > kMaxKey) {
+    list.usable_ =
+        InvalidArgument(StrCat("key has ", key.size(), " bytes; it must have 1 to ", kMaxKey));
+  }
+  return list;
+}
+
+std::string CappedList::Title() const {
+  return name_.empty() ? StrCat("list on key ", Quoted(list_key_)) : StrCat("list ", Quoted(name_));
+}
+
+absl::Status CappedList::CheckRecorded(std::string_view what, std::string_view instead) const {
+  if (!name_.empty()) return absl::OkStatus();
+  return InvalidArgument(StrCat(Title(), " has no record, which ", what, " needs; ", instead));
 }
 
 absl::StatusOr<PushResult> CappedList::Push(std::string_view item, PushOptions options,
@@ -132,9 +158,23 @@ absl::StatusOr<PushResult> CappedList::Push(std::string_view item, PushOptions o
   return Push(std::span<const std::string_view>(&item, 1), std::move(options), std::move(call));
 }
 
-absl::Status CappedList::CheckPush(std::span<const std::string_view> items) const {
+absl::Status CappedList::CheckPush(std::span<const std::string_view> items,
+                                   const PushOptions& options) const {
   if (!usable_.ok()) return usable_;
   if (absl::Status status = CheckOptions(options_); !status.ok()) return status;
+  constexpr std::string_view kByName = "open the list by a name";
+  if (options_.max_bytes || options_.max_age) {
+    const std::string_view what = options_.max_bytes ? "max_bytes" : "max_age";
+    if (absl::Status status = CheckRecorded(what, StrCat(kByName, ", or use max_items and ttl"));
+        !status.ok()) {
+      return status;
+    }
+  }
+  if (options.operation_id) {
+    if (absl::Status status = CheckRecorded("an operation id", kByName); !status.ok()) {
+      return status;
+    }
+  }
   if (items.empty() || items.size() > kMaxPushItems) {
     return InvalidArgument(
         StrCat("a push of ", items.size(), " items; it must have 1 to ", kMaxPushItems));
@@ -163,21 +203,42 @@ absl::Status CappedList::CheckPush(std::span<const std::string_view> items) cons
 
 absl::StatusOr<PushResult> CappedList::Push(std::span<const std::string_view> items,
                                             PushOptions options, CallOptions call) const {
-  if (absl::Status status = CheckPush(items); !status.ok()) return status;
+  if (absl::Status status = CheckPush(items, options); !status.ok()) return status;
+  if (name_.empty()) return PushPlain(items, call);
   if (options.operation_id || options_.max_bytes || options_.max_age ||
       options_.overflow == Overflow::kReject) {
     return Append(items, options, call);
   }
   const std::string max_items = StrCat(options_.max_items);
   const std::string ttl = Milliseconds(options_.ttl);
-  const std::string_view keys[] = {list_key_, record_key_};
+  const std::string_view keys[] = {list_key_, record_key_, followers_key_};
   std::vector<std::string_view> args = {max_items, ttl};
   args.insert(args.end(), items.begin(), items.end());
   const absl::StatusOr<Reply> reply =
       internal::SessionOf(client_).Execute(Request::Call(internal::kListPush, keys, args), call);
-  if (!reply.ok()) return Annotate(reply.status(), Title(name_));
+  if (!reply.ok()) return Annotate(reply.status(), Title());
   if (reply->is_nil()) return Append(items, options, call);
-  return ReadPushed(*reply);
+  const auto count = static_cast<std::int64_t>(items.size());
+  if (reply->is_integer()) return PushResult{options_.max_items, count, reply->integer(), true};
+  const auto numbers = ReadNumbers("list_push", *reply, 2);
+  if (!numbers.ok()) return numbers.status();
+  return Dropped((*numbers)[0].integer(), options_.max_items, (*numbers)[1].integer());
+}
+
+absl::StatusOr<PushResult> CappedList::PushPlain(std::span<const std::string_view> items,
+                                                 const CallOptions& call) const {
+  const std::string max_items = StrCat(options_.max_items), ttl = Milliseconds(options_.ttl);
+  const std::string_view keys[] = {list_key_};
+  std::vector<std::string_view> args = {max_items, ttl};
+  args.insert(args.end(), items.begin(), items.end());
+  const bool whole = options_.overflow == Overflow::kReject;
+  const absl::StatusOr<Reply> reply = internal::SessionOf(client_).Execute(
+      Request::Call(whole ? internal::kListFill : internal::kListAdd, keys, args), call);
+  if (!reply.ok()) return Annotate(reply.status(), Title());
+  if (!whole) return Dropped(reply->integer(), options_.max_items, 0);
+  const auto numbers = ReadNumbers("list_fill", *reply, 2);
+  if (!numbers.ok()) return numbers.status();
+  return PushResult{(*numbers)[0].integer(), 0, 0, (*numbers)[1].integer() == 1};
 }
 
 absl::StatusOr<PushResult> CappedList::Append(std::span<const std::string_view> items,
@@ -193,19 +254,26 @@ absl::StatusOr<PushResult> CappedList::Append(std::span<const std::string_view> 
                             {max_items, ttl, max_bytes, max_age, overflow,
                              options.operation_id ? Joined(items) : std::string()});
   if (!once.ok()) return once.status();
-  std::vector<std::string_view> keys = {list_key_, record_key_, times_key_};
+  std::vector<std::string_view> keys = {list_key_, record_key_, times_key_, followers_key_};
   std::vector<std::string_view> args = {max_items, ttl, max_bytes, max_age, overflow, count};
   args.insert(args.end(), items.begin(), items.end());
   if (*once) (*once)->AppendTo(keys, args);
   const absl::StatusOr<Reply> reply =
       internal::ExecuteOnce(session, Request::Call(internal::kListAppend, keys, args), *once, call);
-  if (!reply.ok()) return Annotate(reply.status(), Title(name_));
-  return ReadPushed(*reply);
+  if (!reply.ok()) return Annotate(reply.status(), Title());
+  const auto numbers = ReadNumbers("list_append", *reply, 4);
+  if (!numbers.ok()) return numbers.status();
+  const std::span<const Reply> values = *numbers;
+  return PushResult{values[0].integer(), values[1].integer(), values[2].integer(),
+                    values[3].integer() == 1};
 }
 
 absl::StatusOr<std::optional<PushResult>> CappedList::Resolve(const OperationId& id,
                                                               CallOptions call) const {
   if (!usable_.ok()) return usable_;
+  if (absl::Status status = CheckRecorded("Resolve", "open the list by a name"); !status.ok()) {
+    return status;
+  }
   const absl::StatusOr<std::optional<std::string>> kept =
       internal::ResolveOnce(internal::SessionOf(client_), "list", name_, id, kKind, call);
   if (!kept.ok()) return kept.status();
@@ -231,6 +299,10 @@ absl::StatusOr<std::vector<std::string>> CappedList::Range(std::int64_t start, s
   const std::string from = StrCat(start), to = StrCat(stop);
   absl::StatusOr<Reply> reply = absl::UnknownError("");
   if (options_.max_age) {
+    if (absl::Status status = CheckRecorded("max_age", "open the list by a name, or use ttl");
+        !status.ok()) {
+      return status;
+    }
     if (absl::Status status = CheckOptions(options_); !status.ok()) return status;
     const std::string age = Milliseconds(options_.max_age);
     reply = internal::SessionOf(client_).Execute(
@@ -239,7 +311,7 @@ absl::StatusOr<std::vector<std::string>> CappedList::Range(std::int64_t start, s
   } else {
     reply = client_.Command({"LRANGE", list_key_, from, to}, call);
   }
-  if (!reply.ok()) return Annotate(reply.status(), Title(name_));
+  if (!reply.ok()) return Annotate(reply.status(), Title());
   std::vector<std::string> items;
   items.reserve(reply->items().size());
   for (Reply& item : reply->mutable_items()) items.push_back(std::move(item.mutable_text()));
@@ -249,26 +321,36 @@ absl::StatusOr<std::vector<std::string>> CappedList::Range(std::int64_t start, s
 absl::StatusOr<ListSlice> CappedList::Newest(std::int64_t n, CallOptions call) const {
   if (!usable_.ok()) return usable_;
   if (absl::Status status = CheckSlice("n", n); !status.ok()) return status;
+  if (name_.empty()) {
+    absl::StatusOr<std::vector<std::string>> items = Range(-n, -1, std::move(call));
+    if (!items.ok()) return items.status();
+    ListSlice slice;
+    for (std::string& item : *items) slice.items.push_back({0, std::move(item)});
+    return slice;
+  }
   const std::string limit = StrCat(n);
-  const std::string_view keys[] = {list_key_, record_key_, times_key_};
+  const std::string_view keys[] = {list_key_, record_key_, times_key_, followers_key_};
   const std::string_view args[] = {"", limit};
   absl::StatusOr<Reply> reply =
       internal::SessionOf(client_).Execute(Request::Call(internal::kListRead, keys, args), call);
-  if (!reply.ok()) return Annotate(reply.status(), Title(name_));
+  if (!reply.ok()) return Annotate(reply.status(), Title());
   return ReadSlice(*reply);
 }
 
 absl::StatusOr<ListSlice> CappedList::Since(std::int64_t sequence, std::int64_t max_items,
                                             CallOptions call) const {
   if (!usable_.ok()) return usable_;
+  if (absl::Status status = CheckRecorded("Since", "use Newest or Range"); !status.ok()) {
+    return status;
+  }
   if (absl::Status status = CheckSequence(sequence); !status.ok()) return status;
   if (absl::Status status = CheckSlice("max_items", max_items); !status.ok()) return status;
   const std::string after = StrCat(sequence), limit = StrCat(max_items);
-  const std::string_view keys[] = {list_key_, record_key_, times_key_};
+  const std::string_view keys[] = {list_key_, record_key_, times_key_, followers_key_};
   const std::string_view args[] = {after, limit};
   absl::StatusOr<Reply> reply =
       internal::SessionOf(client_).Execute(Request::Call(internal::kListRead, keys, args), call);
-  if (!reply.ok()) return Annotate(reply.status(), Title(name_));
+  if (!reply.ok()) return Annotate(reply.status(), Title());
   return ReadSlice(*reply);
 }
 
@@ -276,27 +358,30 @@ absl::Status CappedList::Follow(std::int64_t sequence,
                                 const std::function<bool(const ListSlice&)>& receive,
                                 std::stop_token stop) const {
   if (!usable_.ok()) return usable_;
+  if (absl::Status status = CheckRecorded("Follow", "open the list by a name, or ask with Newest");
+      !status.ok()) {
+    return status;
+  }
   if (absl::Status status = CheckSequence(sequence); !status.ok()) return status;
   const std::shared_ptr<Session> session = internal::SharedSessionOf(client_);
   if (absl::Status status = session->Usable(); !status.ok()) return status;
-  const std::string id = internal::NewOwnerId({});
-  if (id.empty()) {
-    return MakeStatus(absl::StatusCode::kUnavailable,
-                      "the system gives no random bits for a follower's id");
-  }
+  // Channels are a process's own, and so the id need not be more; short ones cost pushes less.
+  static std::atomic<std::uint64_t> followers{0};
+  const std::string id = StrCat("f", ++followers);
   internal::Listening messages(*session, id);
   const auto wake = [&messages] { messages.Wake(); };
   std::optional<std::stop_callback<decltype(wake)>> on_stop;
   if (stop.stop_possible()) on_stop.emplace(stop, wake);
   const std::string limit = StrCat(kFollowSlice), interest = Milliseconds(kInterest);
-  const std::string_view keys[] = {list_key_, record_key_, times_key_};
-  // Followers stand in the record one a line.
-  const bool wakeable = session->channel().find('\n') == std::string::npos;
+  const std::string_view keys[] = {list_key_, record_key_, times_key_, followers_key_};
+  // What the script has room for.
+  const std::string message = StrCat(id, " pushed");
+  const bool wakeable = message.size() <= 255 && session->channel().size() <= 65'535;
   while (!stop.stop_requested()) {
     const std::string after = StrCat(sequence);
     const bool listening = wakeable && session->listening();
     std::vector<std::string_view> args = {after, limit};
-    if (listening) args.insert(args.end(), {id, session->channel(), interest});
+    if (listening) args.insert(args.end(), {message, session->channel(), interest});
     absl::StatusOr<Reply> reply =
         session->Execute(Request::Call(internal::kListRead, keys, args),
                          CallLimits{internal::DeadlineAfter(session->options().timeout), stop});
@@ -323,11 +408,11 @@ absl::Status CappedList::Follow(std::int64_t sequence,
       pause = told ? kBackstop : kBackstopWithoutMessages;
     } else {
       const bool passing = coord::IsUnavailable(reply.status()) || IsOutcomeUnknown(reply.status());
-      if (!stop.stop_requested() && !passing) return Annotate(reply.status(), Title(name_));
+      if (!stop.stop_requested() && !passing) return Annotate(reply.status(), Title());
     }
     if (!stop.stop_requested()) messages.Sleep(internal::DeadlineAfter(pause));
   }
-  return MakeStatus(absl::StatusCode::kCancelled, StrCat("stopped while following ", Title(name_)));
+  return MakeStatus(absl::StatusCode::kCancelled, StrCat("stopped while following ", Title()));
 }
 
 }  // namespace coord

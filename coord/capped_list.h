@@ -54,12 +54,12 @@ struct PushResult {
   std::int64_t evicted =
       0;  // how many old items (or, of a push larger than the cap, new ones) went
   std::int64_t sequence = 0;  // number of the newest item: rises by one an item, and goes on rising
-                              // after the list was trimmed or lost
+                              // after the list was trimmed or lost; 0 for a list OnKey
   bool applied = true;        // false when rejected: see Overflow
 };
 
 struct ListItem {
-  std::int64_t sequence = 0;
+  std::int64_t sequence = 0;  // 0 for a list OnKey
   std::string value;
 };
 
@@ -82,6 +82,13 @@ class CappedList {
   // Never fails; a bad name or option is reported by the calls, as kInvalidArgument.
   CappedList(Client client, std::string_view name, CappedListOptions options);
 
+  // The plain list under exactly this Redis key, any 1 to 512 bytes, which other programs may push
+  // to and read. Nothing else is kept, so a push costs less, and what lives on records is refused
+  // as kInvalidArgument: Since, Follow and Resolve, operation ids, max_bytes and max_age. Push,
+  // Range and Newest are as they are for others, without numbers (0). What others push counts, and
+  // is trimmed by the next Push here. Never fails, as above.
+  static CappedList OnKey(Client client, std::string_view key, CappedListOptions options);
+
   // Appends, oldest first, and trims in the same step: nobody ever sees more than max_items. 1 to
   // 4,096 items of together at most 64 MiB; kInvalidArgument when an item is larger than max_bytes,
   // or when a push to be rejected otherwise is larger than a cap, so that it never fits. A push
@@ -103,7 +110,7 @@ class CappedList {
   absl::StatusOr<std::vector<std::string>> Range(std::int64_t start = 0, std::int64_t stop = -1,
                                                  CallOptions call = {}) const;
 
-  // The newest `n`, 1 to kMaxSlice.
+  // The newest `n`, 1 to kMaxSlice. Of a list OnKey, items alone: all numbers are 0.
   absl::StatusOr<ListSlice> Newest(std::int64_t n, CallOptions call = {}) const;
 
   // The first items after the one with this number, at most `max_items` (1 to kMaxSlice), and none
@@ -122,18 +129,26 @@ class CappedList {
                       std::stop_token stop = {}) const;
 
  private:
-  absl::Status CheckPush(std::span<const std::string_view> items) const;
+  CappedList(Client client, CappedListOptions options);
+
+  std::string Title() const;
+  absl::Status CheckPush(std::span<const std::string_view> items, const PushOptions& options) const;
+  // What a list without a record cannot do: InvalidArgument with what to use instead.
+  absl::Status CheckRecorded(std::string_view what, std::string_view instead) const;
+  absl::StatusOr<PushResult> PushPlain(std::span<const std::string_view> items,
+                                       const CallOptions& call) const;
   // Of a push that needs more than list_push.
   absl::StatusOr<PushResult> Append(std::span<const std::string_view> items,
                                     const PushOptions& options, const CallOptions& call) const;
 
   Client client_;
-  std::string name_;
   CappedListOptions options_;
   absl::Status usable_;
+  std::string name_;  // empty for a list OnKey
   std::string list_key_;
   std::string record_key_;
   std::string times_key_;
+  std::string followers_key_;
 };
 
 }  // namespace coord

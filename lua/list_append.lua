@@ -1,10 +1,11 @@
 -- list_append: append to a list in every way that list_push does not know: with caps by bytes or age, rejecting, or with an operation id.
 --
 -- KEYS[1]  list key
--- KEYS[2]  record key: "<number of the newest item>", or "<number> <bytes> <age> <followers>": what all items have together, '-' when that is
---          not counted; how old they get in milliseconds, '-' when that does not matter; who waits, each as "\n<until, ms> <id> <channel>"
+-- KEYS[2]  record key: "<number of the newest item>", or "<number> <bytes> <age>": what all items have together, '-' when that is not
+--          counted; how old they get in milliseconds, '-' when that does not matter. 4e15 is added to the number while somebody waits
 -- KEYS[3]  times key, where age matters: for each push, oldest first, "<ms> <number of its newest item>"
--- KEYS[4..n]  only with an operation id: recent and older answers, as in include/once.lua
+-- KEYS[4]  followers key, as in include/list_wake.lua
+-- KEYS[5..n]  only with an operation id: recent and older answers, as in include/once.lua
 -- ARGV[1]  the most items to keep
 -- ARGV[2]  time to live in milliseconds, or '' to leave it alone
 -- ARGV[3]  the most bytes to keep, or ''
@@ -14,9 +15,9 @@
 -- ARGV[7..n]  items, oldest first; then, only with an operation id: the id, the fingerprint of all this, how long to keep the answer, ms
 -- Returns  {length afterwards, items dropped, sequence number of the newest item, 1 when applied, 0 when rejected}
 -- Retry    unsafe: a repetition pushes again, but for one with an operation id, which gets the first one's answer
-local list, sequence, times = KEYS[1], KEYS[2], KEYS[3]
+local list, sequence, times, followers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local cap, ttl, most, oldest, reject, count = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5] == 'reject', tonumber(ARGV[6])
-local recent, older, id, fingerprint, window = KEYS[4], KEYS[5], ARGV[7 + count], ARGV[8 + count], ARGV[9 + count]
+local recent, older, id, fingerprint, window = KEYS[5], KEYS[6], ARGV[7 + count], ARGV[8 + count], ARGV[9 + count]
 local call = redis.call
 -- include once
 if id then
@@ -36,9 +37,11 @@ end
 local clock = call('TIME')
 local ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local record = call('GET', sequence)
-local last, bytes, age, waiting = string.match(record or '0', '^(%d+) ?([%d-]*) ?([%d-]*)(.*)$')
+local last, bytes, age = string.match(record or '0', '^(%d+) ?([%d-]*) ?([%d-]*)$')
 if not last then return redis.error_reply('WRONGTYPE the record of the list is none') end
 last, bytes, age = tonumber(last), tonumber(bytes), tonumber(oldest) or tonumber(age)
+local waited = last >= 4e15
+last = last % 4e15
 local length = call('LLEN', list)
 
 -- What items of these places have together.
@@ -107,5 +110,7 @@ if life then
   call('PEXPIRE', list, life)
   call('PEXPIRE', sequence, 16 * life + 604800000)
 end
-for who, channel in string.gmatch(waiting, '\n%d+ (%S+) ([^\n]+)') do redis.pcall('PUBLISH', channel, who .. ' pushed') end
+if waited then
+  -- include list_wake
+end
 return finish(length, dropped, number, 1)

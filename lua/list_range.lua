@@ -11,7 +11,7 @@
 local list, first, last, age = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local call = redis.call
 local length = call('LLEN', list)
-local newest = tonumber(string.match(call('GET', KEYS[2]) or '', '^%d+') or length)
+local newest = (string.match(call('GET', KEYS[2]) or '', '^%d+') or length) % 4e15
 local clock = call('TIME')
 local before = clock[1] * 1000 + math.floor(clock[2] / 1000) - age
 -- How many pushes are too old, by halves.

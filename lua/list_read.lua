@@ -3,18 +3,22 @@
 -- KEYS[1]  list key
 -- KEYS[2]  record key, as in list_append
 -- KEYS[3]  times key, as in list_append
+-- KEYS[4]  followers key, as in include/list_wake.lua
 -- ARGV[1]  the number after which to read, or '' for the newest items
 -- ARGV[2]  the most items to answer
--- ARGV[3..n]  only to be woken: an id, a channel, for how long, milliseconds
+-- ARGV[3..n]  only to be woken: the message, at most 255 bytes; a channel; for how long, milliseconds
 -- Returns  {number of the newest item, 0 without a record; how many have gone between that number and the first of these, 0 after number 0;
 --          number of the first of these; these items, oldest first}
 -- Retry    safe: a repetition reads, and asks for the same again
-local list, sequence, times, after, limit, id, channel, interest = KEYS[1], KEYS[2], KEYS[3], ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
+local list, sequence, times, followers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local after, limit, message, channel, interest = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local call = redis.call
 local record = call('GET', sequence)
-local last, bytes, age, waiting = string.match(record or '0', '^(%d+) ?([%d-]*) ?([%d-]*)(.*)$')
+local last, more, age = string.match(record or '0', '^(%d+)( ?[%d-]* ?([%d-]*))$')
 if not last then return redis.error_reply('WRONGTYPE the record of the list is none') end
 last = tonumber(last)
+local waited = last >= 4e15
+last = last % 4e15
 local length = call('LLEN', list)
 local clock = call('TIME')
 local ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -58,18 +62,25 @@ while at < stop do
   if after ~= '' and size > 8388608 then break end
 end
 
-if id and #items == 0 and missed == 0 then
-  local others = ''
-  for entry, till, who in string.gmatch(waiting, '(\n(%d+) (%S+) [^\n]+)') do
-    if who ~= id and tonumber(till) > ms then others = others .. entry end
+if message and #items == 0 and missed == 0 then
+  -- Whoever stands there without the mark on the record has been woken.
+  local mine, others = message .. channel, ''
+  local waiting, at = waited and call('GET', followers) or '', 1
+  while at < #waiting do
+    local size, high, low = string.byte(waiting, at, at + 2)
+    local following = at + 16 + size + high * 256 + low
+    if tonumber(string.sub(waiting, at + 3, at + 15)) > ms and string.sub(waiting, at + 16, following - 1) ~= mine then
+      others = others .. string.sub(waiting, at, following - 1)
+    end
+    at = following
   end
-  local function dash(text) return text == '' and '-' or text end
-  local marked = string.format('%.0f %s %s%s\n%.0f %s %s', last, dash(bytes), dash(age), others, ms + interest, id, channel)
+  local place = string.char(#message, math.floor(#channel / 256), #channel % 256) .. string.format('%013.0f', ms + interest)
   -- On a full server it waits all the same, and looks by itself.
+  redis.pcall('SET', followers, others .. place .. mine, 'PX', interest)
   if last == 0 then
-    redis.pcall('SET', sequence, marked, 'PX', 60000)
-  else
-    redis.pcall('SET', sequence, marked, 'KEEPTTL')
+    redis.pcall('SET', sequence, '4000000000000000', 'PX', 60000)
+  elseif not waited then
+    redis.pcall('SET', sequence, string.format('%.0f', last + 4e15) .. more, 'KEEPTTL')
   end
 end
 return {last, missed, first, items}

@@ -19,6 +19,7 @@ using internal::StrCat;
 
 struct Words {
   std::string name;
+  bool key = false;  // the name is a Redis key
   Text max;
   Text ttl;
   Text max_bytes;
@@ -31,6 +32,22 @@ struct Words {
   Text sequence;
   Text limit;
 };
+
+// What the library would refuse only once it is connected.
+void CheckName(Arguments& given, const Words& words) {
+  if (!words.key) given.Name(words.name);
+}
+
+CappedList ListOf(Client client, const Words& words, const CappedListOptions& options = {}) {
+  return words.key ? CappedList::OnKey(std::move(client), words.name, options)
+                   : CappedList(std::move(client), words.name, options);
+}
+
+void AddName(CLI::App& app, Words& words) {
+  app.add_option("NAME", words.name, "The list's name")->required();
+  app.add_flag("--key", words.key,
+               "NAME is a Redis key: a plain list there, which other programs may use too");
+}
 
 // The values are what the parser did not know, with what followed "--". A positional of many values
 // would not do: CLI11 takes
@@ -51,7 +68,7 @@ absl::StatusOr<std::vector<std::string>> Values(const CLI::App& push, const Prog
 
 absl::StatusOr<int> Push(const Program& program, const CLI::App& push, const Words& words) {
   Arguments given;
-  given.Name(words.name);
+  CheckName(given, words);
   CappedListOptions options;
   options.max_items = given.Integer("--max", words.max, 1).value_or(0);
   options.ttl = given.Duration("--ttl", words.ttl);
@@ -65,7 +82,7 @@ absl::StatusOr<int> Push(const Program& program, const CLI::App& push, const Wor
   if (!values.ok()) return values.status();
   absl::StatusOr<Client> client = program.Connect();
   if (!client.ok()) return client.status();
-  const CappedList list(*std::move(client), words.name, options);
+  const CappedList list = ListOf(*std::move(client), words, options);
   const std::vector<std::string_view> items(values->begin(), values->end());
   absl::StatusOr<PushResult> result = list.Push(items, how);
   if (!result.ok()) return result.status();
@@ -82,13 +99,13 @@ absl::StatusOr<int> Push(const Program& program, const CLI::App& push, const Wor
 
 absl::StatusOr<int> Range(const Program& program, const Words& words) {
   Arguments given;
-  given.Name(words.name);
+  CheckName(given, words);
   const std::int64_t start = given.Integer("START", words.start).value_or(0);
   const std::int64_t stop = given.Integer("STOP", words.stop).value_or(-1);
   if (!given.status().ok()) return given.status();
   absl::StatusOr<Client> client = program.Connect();
   if (!client.ok()) return client.status();
-  const CappedList list(*std::move(client), words.name, {});
+  const CappedList list = ListOf(*std::move(client), words);
   absl::StatusOr<std::vector<std::string>> items = list.Range(start, stop);
   if (!items.ok()) return items.status();
   if (program.json) {
@@ -101,29 +118,33 @@ absl::StatusOr<int> Range(const Program& program, const Words& words) {
   return kExitOk;
 }
 
-nlohmann::json JsonItem(const ListItem& item) {
-  return {{"sequence", item.sequence}, {"item", JsonText(item.value)}};
-}
-
+// Oldest first, one a line. What was missed is said before what comes after it: to a reader of
+// plain items on standard error, so that he gets items only.
 void Print(const Program& program, const ListSlice& slice) {
-  if (program.json) {
-    nlohmann::json items = nlohmann::json::array();
-    for (const ListItem& item : slice.items) items.push_back(JsonItem(item));
-    PrintJson({{"items", std::move(items)}, {"newest", slice.newest}, {"missed", slice.missed}});
-  } else {
-    for (const ListItem& item : slice.items) PrintLine(item.value);
+  if (slice.missed > 0) {
+    if (program.json) {
+      PrintJson({{"missed", slice.missed}});
+    } else {
+      Say(StrCat(slice.missed, " items were missed"));
+    }
+  }
+  for (const ListItem& item : slice.items) {
+    if (program.json) {
+      PrintJson({{"sequence", item.sequence}, {"value", JsonText(item.value)}});
+    } else {
+      PrintLine(item.value);
+    }
   }
 }
 
 absl::StatusOr<int> Newest(const Program& program, const Words& words) {
   Arguments given;
-  given.Name(words.name);
+  CheckName(given, words);
   const std::int64_t count = given.Integer("COUNT", words.count, 1).value_or(10);
   if (!given.status().ok()) return given.status();
   absl::StatusOr<Client> client = program.Connect();
   if (!client.ok()) return client.status();
-  const absl::StatusOr<ListSlice> slice =
-      CappedList(*std::move(client), words.name, {}).Newest(count);
+  const absl::StatusOr<ListSlice> slice = ListOf(*std::move(client), words).Newest(count);
   if (!slice.ok()) return slice.status();
   Print(program, *slice);
   return kExitOk;
@@ -140,23 +161,8 @@ absl::StatusOr<int> Since(const Program& program, const Words& words) {
   const absl::StatusOr<ListSlice> slice =
       CappedList(*std::move(client), words.name, {}).Since(sequence, limit);
   if (!slice.ok()) return slice.status();
-  if (slice->missed > 0) Say(StrCat(slice->missed, " items were missed"));
   Print(program, *slice);
   return kExitOk;
-}
-
-// False: nobody will read it any more.
-bool PrintArrived(const Program& program, const ListSlice& slice) {
-  // On standard error, so that what reads the items gets items only.
-  if (slice.missed > 0) Say(StrCat(slice.missed, " items were missed"));
-  for (const ListItem& item : slice.items) {
-    if (program.json) {
-      PrintJson(JsonItem(item));
-    } else {
-      PrintLine(item.value);
-    }
-  }
-  return std::fflush(stdout) == 0;
 }
 
 int Follow(const Program& program, const Words& words) {
@@ -175,7 +181,12 @@ int Follow(const Program& program, const Words& words) {
           at = last->newest;
         }
         const absl::Status status = list.Follow(
-            at, [&](const ListSlice& slice) { return PrintArrived(program, slice); }, stop);
+            at,
+            [&](const ListSlice& slice) {
+              Print(program, slice);
+              return std::fflush(stdout) == 0;  // else nobody will read any more
+            },
+            stop);
         if (stop.stop_requested()) return kExitError;                 // the signal decides
         return status.ok() ? int{kExitError} : program.Fail(status);  // main says why
       });
@@ -190,12 +201,14 @@ void AddList(CLI::App& app, Program& program) {
       "Examples:\n"
       "  coord list push events 'deployed 1.4' --max 100    prints the length\n"
       "  coord list push events --max 100 -- -5C            a value that begins with '-'\n"
+      "  coord list push --key app:events x --max 100       onto the plain list under this Redis "
+      "key\n"
       "  coord list range events -10                        the last ten, oldest first\n"
       "  coord list follow events                           the items to come, as they arrive");
   const auto words = std::make_shared<Words>();
 
   CLI::App* push = list->add_subcommand("push", "Append values and print the list's length");
-  push->add_option("NAME", words->name, "The list's name")->required();
+  AddName(*push, *words);
   AddText(*push, "--max", words->max, "How many items the list keeps", "INT")->required();
   AddText(*push, "--ttl", words->ttl, "How long the list lives on after this", "TIME");
   AddText(*push, "--max-bytes", words->max_bytes, "How many bytes all items may have", "INT");
@@ -213,7 +226,7 @@ void AddList(CLI::App& app, Program& program) {
   });
 
   CLI::App* range = list->add_subcommand("range", "Print items, oldest first, one a line");
-  range->add_option("NAME", words->name, "The list's name")->required();
+  AddName(*range, *words);
   AddText(*range, "START", words->start, "The first: 0 is the oldest, -1 the newest (0)", "INT");
   AddText(*range, "STOP", words->stop, "The last, included (-1)", "INT");
   range->footer(
@@ -223,9 +236,9 @@ void AddList(CLI::App& app, Program& program) {
       [&program, words] { program.exit_code = program.Finish(Range(program, *words)); });
 
   CLI::App* newest = list->add_subcommand("newest", "Print the newest items, oldest first");
-  newest->add_option("NAME", words->name, "The list's name")->required();
+  AddName(*newest, *words);
   AddText(*newest, "COUNT", words->count, "How many (10)", "INT");
-  newest->footer("With --json, with their sequence numbers.");
+  newest->footer("With --json, an object a line: {\"sequence\": ..., \"value\": ...}.");
   newest->callback(
       [&program, words] { program.exit_code = program.Finish(Newest(program, *words)); });
 
@@ -236,8 +249,9 @@ void AddList(CLI::App& app, Program& program) {
       ->required();
   AddText(*since, "--limit", words->limit, "At most so many (1000)", "INT");
   since->footer(
-      "With --json, with their sequence numbers, the newest there is, and how many were missed:\n"
-      "dropped from the list before this. Else that is said on standard error.");
+      "Items that were dropped from the list before this are counted on standard error. With\n"
+      "--json, an object a line: {\"missed\": ...} first where there were such, then\n"
+      "{\"sequence\": ..., \"value\": ...} for each item.");
   since->callback(
       [&program, words] { program.exit_code = program.Finish(Since(program, *words)); });
 
@@ -248,8 +262,8 @@ void AddList(CLI::App& app, Program& program) {
           "INT");
   follow->footer(
       "Goes on until a signal comes, also while the server cannot be reached. Items that were\n"
-      "dropped from the list before they were read are counted on standard error. With --json, an\n"
-      "object a line with the item and its sequence number.");
+      "dropped from the list before they were read are counted, and --json prints, as by "
+      "\"since\".");
   follow->callback([&program, words] { program.exit_code = Follow(program, *words); });
 }
 

@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
+#include <sstream>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -48,6 +50,7 @@ using ::testing::IsEmpty;
 
 constexpr char kList[] = "coord:{events}:list";
 constexpr char kSequence[] = "coord:{events}:seq";
+constexpr char kFollowers[] = "coord:{events}:followers";
 
 Client ConnectTo(const std::string& url) {
   absl::StatusOr<Client> client = Client::Connect(url);
@@ -71,6 +74,25 @@ class CappedListTest : public ::testing::Test {
   static absl::StatusOr<PushResult> Push(const CappedList& list,
                                          std::vector<std::string_view> items) {
     return list.Push(items);
+  }
+
+  // That so many have asked to be woken by the next push.
+  bool Awaited(int followers = 1) {
+    return Eventually([&] {
+      const std::string record = redis_.Command({"GET", kSequence}).text();
+      const bool marked = std::strtod(record.c_str(), nullptr) >= 4e15;
+      return marked && Followers() == followers;
+    });
+  }
+  // Who stands there, woken or not.
+  int Followers() {
+    const std::string text = redis_.Command({"GET", kFollowers}).text();
+    int count = 0;
+    for (auto at = text.find(" pushed"); at != std::string::npos; at = text.find(" pushed", at)) {
+      ++count;
+      ++at;
+    }
+    return count;
   }
 
   RedisServer server_;
@@ -624,12 +646,6 @@ class FollowingThread {
 
 class FollowedListTest : public CappedListTest {
  protected:
-  // That somebody has asked to be woken.
-  bool Awaited() {
-    return Eventually([&] {
-      return redis_.Command({"GET", kSequence}).text().find('\n') != std::string::npos;
-    });
-  }
 };
 
 TEST_F(FollowedListTest, GetsEachItemOnceInOrder) {
@@ -672,7 +688,8 @@ TEST_F(FollowedListTest, WaitsForAListThatIsNotThereAndIsWoken) {
 
 TEST_F(FollowedListTest, AFollowerIsAskedForAndPaidForOnce) {
   const CappedList list = Of(10);
-  FollowingThread follower(list, 0);
+  ASSERT_OK_AND_ASSIGN(const PushResult before, list.Push("before"));
+  FollowingThread follower(list, before.sequence);
   ASSERT_TRUE(Awaited());
   EXPECT_THAT(follower.Stop(), StatusIs(absl::StatusCode::kCancelled));
   redis_.Command({"CONFIG", "RESETSTAT"});
@@ -707,14 +724,83 @@ TEST_F(FollowedListTest, EachOfManyFollowersIsWoken) {
   FollowingThread first(list, 0), second(list, 0);
   const Client other = ConnectTo(server_.url());
   FollowingThread third(CappedList(other, "events", {}), 0);
-  ASSERT_TRUE(Eventually([&] {
-    const std::string record = redis_.Command({"GET", kSequence}).text();
-    return std::count(record.begin(), record.end(), '\n') == 3;
-  }));
+  ASSERT_TRUE(Awaited(3));
+  redis_.Command({"CONFIG", "RESETSTAT"});
   ASSERT_OK(list.Push("x").status());
   for (FollowingThread* follower : {&first, &second, &third}) {
     EXPECT_TRUE(Eventually([&] { return follower->items().size() == 1; }));
   }
+  EXPECT_EQ(CommandCalls(redis_, "publish"), 3);
+}
+
+TEST_F(FollowedListTest, ThoseWhoseTimeIsPastAreForgottenByTheNextWhoAsks) {
+  const CappedList list = Of(10);
+  ASSERT_OK_AND_ASSIGN(const PushResult first, list.Push("a"));
+  // Two who asked, one of them long ago.
+  const auto entry = [](std::string_view until, std::string_view message) {
+    std::string text = {static_cast<char>(message.size()), '\0', '\7'};
+    return text.append(until).append(message).append("channel");
+  };
+  redis_.Command({"SET", kFollowers,
+                  entry("1000000000000", "old pushed") + entry("3000000000000", "young pushed")});
+  redis_.Command({"INCRBY", kSequence, "4000000000000000"});
+  ASSERT_EQ(Followers(), 2);
+  FollowingThread follower(list, first.sequence);
+  EXPECT_TRUE(Eventually([&] {
+    const std::string text = redis_.Text({"GET", kFollowers});
+    return Followers() == 2 && text.find("old ") == std::string::npos &&
+           text.find("young ") != std::string::npos;
+  }));
+  EXPECT_GT(redis_.Integer({"PTTL", kFollowers}), 0);
+}
+
+TEST_F(FollowedListTest, NumbersAreTheSameWhileSomebodyWaits) {
+  CappedListOptions bounded;
+  bounded.max_items = 2;
+  bounded.max_bytes = 100;
+  bounded.max_age = absl::Hours(1);
+  bounded.overflow = CappedListOptions::Overflow::kReject;
+  const CappedList lists[] = {Of(2), CappedList(client_, "events", bounded)};
+  for (const CappedList& list : lists) {
+    redis_.Command({"FLUSHALL"});
+    ASSERT_OK_AND_ASSIGN(const PushResult pushed, Push(list, {"a", "b"}));
+    FollowingThread follower(list, pushed.sequence);
+    ASSERT_TRUE(Awaited());
+    EXPECT_EQ(list.Newest(1)->newest, pushed.sequence);
+    EXPECT_EQ(list.Newest(1)->items[0].sequence, pushed.sequence);
+    EXPECT_EQ(list.Since(pushed.sequence - 1)->items[0].sequence, pushed.sequence);
+    EXPECT_THAT(list.Range(-1, -1), IsOkAndHolds(ElementsAre("b")));
+    ASSERT_OK_AND_ASSIGN(const PushResult rejected,
+                         CappedList(client_, "events", bounded).Push("c"));
+    EXPECT_FALSE(rejected.applied);
+    EXPECT_EQ(rejected.sequence, pushed.sequence);
+    ASSERT_TRUE(Awaited());
+    ASSERT_OK_AND_ASSIGN(const PushResult last, Of(3).Push("c"));
+    EXPECT_EQ(last.sequence, pushed.sequence + 1);
+    EXPECT_TRUE(Eventually([&] { return follower.items().size() == 1; }));
+    EXPECT_EQ(follower.missed(), 0);
+  }
+}
+
+TEST_F(FollowedListTest, AFailedPushLeavesWhoWaitsWaiting) {
+  const CappedList list = Of(10);
+  FollowingThread follower(list, 0);
+  ASSERT_TRUE(Awaited());
+  redis_.Command({"SET", kList, "text"});
+  EXPECT_FALSE(list.Push("a").ok());
+  EXPECT_TRUE(Awaited());
+  EXPECT_EQ(redis_.Text({"GET", kSequence}), "4000000000000000");
+}
+
+TEST_F(FollowedListTest, AFollowersKeyOfAnotherTypeLosesNoPush) {
+  const CappedList list = Of(10);
+  ASSERT_OK_AND_ASSIGN(const PushResult first, list.Push("a"));
+  redis_.Command({"RPUSH", kFollowers, "theirs"});
+  redis_.Command({"INCRBY", kSequence, "4000000000000000"});
+  ASSERT_OK_AND_ASSIGN(const PushResult second, list.Push("b"));
+  EXPECT_EQ(second.sequence, first.sequence + 1);
+  EXPECT_THAT(list.Range(), IsOkAndHolds(ElementsAre("a", "b")));
+  EXPECT_EQ(redis_.Integer({"LLEN", kFollowers}), 1);
 }
 
 TEST_F(FollowedListTest, IsToldWhatItMissed) {
@@ -819,6 +905,16 @@ TEST_F(BoundedListTest, BytesAreCountedThroughEveryKindOfPush) {
   EXPECT_EQ(CountedBytes(), 4);
 }
 
+TEST_F(BoundedListTest, AWriterWithoutCapsLeavesNothingOfItsFirstTry) {
+  ASSERT_OK(Bytes(100).Push("a").status());
+  redis_.Command({"PEXPIRE", kList, "60000"});
+  ASSERT_OK_AND_ASSIGN(const PushResult result, Push(Of(10), {"b", "c"}));
+  EXPECT_EQ(result.length, 3);
+  EXPECT_THAT(Of(10).Range(), IsOkAndHolds(ElementsAre("a", "b", "c")));
+  EXPECT_EQ(CountedBytes(), 3);
+  EXPECT_GT(redis_.Integer({"PTTL", kList}), 50'000);
+}
+
 TEST_F(BoundedListTest, APushBeyondTheBytesIsRejectedWhole) {
   CappedListOptions options;
   options.max_items = 100;
@@ -871,6 +967,13 @@ TEST_F(BoundedListTest, ReadersSkipWhatIsTooOldThoughNobodyPushes) {
   EXPECT_THAT(ValuesOf(*list.Newest(10)), ElementsAre("d"));
   EXPECT_THAT(ValuesOf(*Of(9).Since(0)), ElementsAre("d"));
   EXPECT_EQ(list.Since(last.sequence - 3)->missed, 2);
+  // Also while somebody waits.
+  const std::string record = redis_.Text({"GET", kSequence});
+  redis_.Command(
+      {"SET", kSequence,
+       std::to_string(last.sequence + 4'000'000'000'000'000) + record.substr(record.find(' '))});
+  EXPECT_THAT(list.Range(), IsOkAndHolds(ElementsAre("d")));
+  EXPECT_THAT(ValuesOf(*list.Newest(10)), ElementsAre("d"));
   EXPECT_EQ(redis_.Integer({"LLEN", kList}), 4);
   ASSERT_OK_AND_ASSIGN(const PushResult next, list.Push("e"));
   EXPECT_EQ(next.evicted, 3);
@@ -967,23 +1070,68 @@ TEST_F(ListProgramTest, NewestAndSincePrintOneALine) {
   const testing::ProcessResult gap = Run({"since", "events", std::to_string(first.sequence - 1)});
   EXPECT_EQ(gap.out, "b\nc\nd\n");
   EXPECT_THAT(gap.err, HasSubstr("1 items were missed"));
-  const Json json = Json::parse(
-      Run({"since", "events", std::to_string(first.sequence + 2), "--json"}).out, nullptr, false);
-  EXPECT_EQ(json, Json({{"items", {{{"sequence", first.sequence + 3}, {"item", "d"}}}},
-                        {"newest", first.sequence + 3},
-                        {"missed", 0}}));
   EXPECT_EQ(Run({"newest", "events", "0"}).exit_code, 2);
   EXPECT_EQ(Run({"newest", "events", "4097"}).exit_code, 2);
   EXPECT_EQ(Run({"since", "events"}).exit_code, 2);
+}
+
+TEST_F(ListProgramTest, JsonIsAnObjectALineWithTheNumberAndWhatWasMissedFirst) {
+  ASSERT_OK_AND_ASSIGN(const PushResult first, Of(2).Push("a"));
+  ASSERT_OK(Push(Of(2), {"b", "c", "\xff"}).status());
+  const auto lines = [](const std::string& out) {
+    std::vector<Json> values;
+    std::istringstream text(out);
+    for (std::string line; std::getline(text, line);) {
+      values.push_back(Json::parse(line, nullptr, false));
+    }
+    return values;
+  };
+  const Json missed = {{"missed", 1}};
+  const Json third = {{"sequence", first.sequence + 2}, {"value", "c"}};
+  const Json last = {{"sequence", first.sequence + 3}, {"value", {{"base64", "/w=="}}}};
+  EXPECT_THAT(lines(Run({"newest", "events", "--json"}).out), ElementsAre(third, last));
+  const std::string from = std::to_string(first.sequence);
+  const testing::ProcessResult since = Run({"since", "events", from, "--json"});
+  EXPECT_THAT(lines(since.out), ElementsAre(missed, third, last));
+  EXPECT_EQ(since.err, "");
+  EXPECT_EQ(Run({"since", "events", std::to_string(first.sequence + 3), "--json"}).out, "");
+  testing::Process follow(CommandLine({"follow", "events", "--from", from, "--json"}), Options());
+  EXPECT_TRUE(Eventually([&] { return follow.out() == since.out; })) << follow.out();
+  const Json pushed = Json::parse(Run({"push", "events", "d", "--max", "2", "--json"}).out);
+  EXPECT_EQ(
+      pushed,
+      Json({{"length", 2}, {"evicted", 1}, {"sequence", first.sequence + 4}, {"applied", true}}));
+}
+
+TEST_F(ListProgramTest, FollowCountsWhatItMissedOnStandardError) {
+  ASSERT_OK_AND_ASSIGN(const PushResult first, Of(1).Push("a"));
+  ASSERT_OK(Push(Of(1), {"b", "c"}).status());
+  testing::Process follow(
+      CommandLine({"follow", "events", "--from", std::to_string(first.sequence)}), Options());
+  ASSERT_TRUE(Eventually([&] { return follow.out() == "c\n"; })) << follow.out();
+  follow.Signal(SIGTERM);
+  EXPECT_THAT(follow.Wait().err, HasSubstr("1 items were missed"));
+}
+
+TEST_F(ListProgramTest, WithKeyTheNameIsARedisKey) {
+  redis_.Command({"RPUSH", "app:{x", "theirs"});
+  EXPECT_EQ(Run({"push", "--key", "app:{x", "a", "b", "--max", "2"}).out, "2\n");
+  EXPECT_EQ(Run({"range", "app:{x", "--key"}).out, "a\nb\n");
+  EXPECT_EQ(Run({"newest", "app:{x", "1", "--key"}).out, "b\n");
+  EXPECT_EQ(Run({"push", "app:{x", "c", "--key", "--max", "2", "--reject"}).exit_code, 75);
+  const testing::ProcessResult id =
+      Run({"push", "app:{x", "c", "--key", "--max", "2", "--operation-id", "x"});
+  EXPECT_EQ(id.exit_code, 2);
+  EXPECT_THAT(id.err, HasSubstr("operation id"));
+  EXPECT_EQ(Run({"since", "app:{x", "0", "--key"}).exit_code, 2);
+  EXPECT_EQ(redis_.Integer({"DBSIZE"}), 1);
 }
 
 TEST_F(ListProgramTest, FollowPrintsWhatArrivesUntilASignalComes) {
   const CappedList list = Of(100);
   ASSERT_OK(list.Push("before").status());
   testing::Process process(CommandLine({"follow", "events"}), Options());
-  ASSERT_TRUE(Eventually([&] {
-    return redis_.Command({"GET", kSequence}).text().find('\n') != std::string::npos;
-  }));
+  ASSERT_TRUE(Awaited());
   ASSERT_OK(list.Push("a").status());
   ASSERT_TRUE(Eventually([&] { return process.out() == "a\n"; })) << process.out();
   ASSERT_OK(Push(list, {"b", "c"}).status());
