@@ -41,7 +41,6 @@ constexpr absl::Duration kBackstopWithoutMessages = absl::Milliseconds(100);
 constexpr absl::Duration kInterest = absl::Seconds(5);
 constexpr absl::Duration kRetry = absl::Milliseconds(100);
 constexpr std::int64_t kFollowSlice = 1000;
-constexpr std::size_t kMaxKey = 512;
 
 std::string Milliseconds(std::optional<absl::Duration> time) {
   return time ? StrCat(internal::CeilMilliseconds(*time)) : "";
@@ -137,9 +136,9 @@ CappedList::CappedList(Client client, CappedListOptions options)
 CappedList CappedList::OnKey(Client client, std::string_view key, CappedListOptions options) {
   CappedList list(std::move(client), options);
   list.list_key_ = key;
-  if (key.empty() || key.size() > kMaxKey) {
-    list.usable_ =
-        InvalidArgument(StrCat("key has ", key.size(), " bytes; it must have 1 to ", kMaxKey));
+  if (key.empty() || key.size() > internal::kMaxName) {
+    list.usable_ = InvalidArgument(
+        StrCat("key has ", key.size(), " bytes; it must have 1 to ", internal::kMaxName));
   }
   return list;
 }

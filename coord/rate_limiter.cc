@@ -180,9 +180,7 @@ absl::StatusOr<RateLimiter::Rule> RateLimiter::RuleOf(const RateLimit& limit) {
   rule.part = PartOf(limit.algorithm);
   rule.limit = burst;
   if (limit.algorithm == Algorithm::kGcra) {
-    // Rounded up: never more than was asked for.
-    const std::int64_t interval_us =
-        absl::ToInt64Microseconds(absl::Ceil(limit.period / limit.permits, absl::Microseconds(1)));
+    const std::int64_t interval_us = IntervalUs(limit);
     if (burst > kMaxWindowUs / interval_us) {
       return InvalidArgument(StrCat("burst of ", burst, " permits at one every ", interval_us,
                                     " us takes more than 126 years to fill; lower it"));

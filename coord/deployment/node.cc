@@ -46,6 +46,16 @@ absl::Status RunOnce(Connection& connection, Exchange& exchange, const CallLimit
                     StrCat(context, "no reply by the deadline", kUnknown), kOutcomeUnknown);
 }
 
+// Why a call failed. When an attempt before may have been applied (`unknown`), so may the call,
+// whatever became of its repetition: unless the server has answered that for good.
+absl::Status Failure(const absl::Status& status, bool unknown) {
+  if (!unknown || IsOutcomeUnknown(status)) return status;
+  return MakeStatus(
+      status.code(),
+      StrCat(FromAbsl(status.message()), "; an attempt before that was sent", kUnknown),
+      Reasons(status) | kOutcomeUnknown);
+}
+
 bool Pause(const CallLimits& limits) {
   return SleepUntil(std::chrono::steady_clock::now() + kSoon, limits);
 }
@@ -147,14 +157,16 @@ absl::Status Node::Connect(const CallLimits& limits) {
 }
 
 absl::StatusOr<Reply> Node::Execute(Request& request, const CallLimits& limits, CallTrace* trace) {
+  bool unknown = false;
   while (true) {
     if (limits.stop.stop_requested()) {
-      return MakeStatus(absl::StatusCode::kCancelled,
-                        StrCat(request.what(), " not sent: stopped by the caller"));
+      return Failure(MakeStatus(absl::StatusCode::kCancelled,
+                                StrCat(request.what(), " not sent: stopped by the caller")),
+                     unknown);
     }
     absl::StatusOr<std::shared_ptr<Connection>> connection = shared_.Get(limits);
     if (!connection.ok()) {
-      return Annotate(connection.status(), StrCat(request.what(), " not sent"));
+      return Failure(Annotate(connection.status(), StrCat(request.what(), " not sent")), unknown);
     }
     Reply replies[2];
     Exchange exchange(request.bytes(), request.bytes().size(),
@@ -167,16 +179,19 @@ absl::StatusOr<Reply> Node::Execute(Request& request, const CallLimits& limits, 
       if (broke && exchange.not_sent() && !IsLasting(status)) continue;
       if (broke && request.retry_safe() && !IsLasting(status) &&
           status.code() != absl::StatusCode::kDataLoss) {
+        unknown = true;
         if (trace != nullptr) trace->replayed = true;
         continue;
       }
-      return status;
+      return Failure(status, unknown);
     }
     if (!reply.is_error()) return reply;
     const std::string_view code = ErrorCode(reply.text());
     if (code == "NOSCRIPT" && request.UseEval()) continue;
-    if (PassesByItself(code) && Pause(limits)) continue;
-    return ServerError(reply.text(), StrCat(request.what(), " at ", name_));
+    const bool passes = PassesByItself(code);
+    if (passes && Pause(limits)) continue;
+    return Failure(ServerError(reply.text(), StrCat(request.what(), " at ", name_)),
+                   unknown && passes);
   }
 }
 
@@ -188,10 +203,11 @@ absl::StatusOr<Node::Acknowledged> Node::ExecuteReplicated(Request& request, int
   const std::string ms = StrCat(CeilMilliseconds(timeout));  // never 0, which is for ever
   const std::string_view wait_words[] = {"WAIT", count, ms};
   const Request wait = Request::Command(wait_words);
+  bool unknown = false;
   while (true) {
     absl::StatusOr<std::shared_ptr<Connection>> connection = replicated_.Get(limits);
     if (!connection.ok()) {
-      return Annotate(connection.status(), StrCat(request.what(), " not sent"));
+      return Failure(Annotate(connection.status(), StrCat(request.what(), " not sent")), unknown);
     }
     CallLimits longer = limits;
     if (longer.deadline != SteadyTime::max()) {
@@ -207,19 +223,22 @@ absl::StatusOr<Node::Acknowledged> Node::ExecuteReplicated(Request& request, int
           !limits.stop.stop_requested()) {
         if (exchange.not_sent()) continue;
         if (request.retry_safe()) {
+          unknown = true;
           if (trace != nullptr) trace->replayed = true;
           continue;
         }
       }
-      return status;
+      return Failure(status, unknown);
     }
     if (!replies[0].is_error()) {
       return Acknowledged{std::move(replies[0]), static_cast<int>(replies[1].integer())};
     }
     const std::string_view code = ErrorCode(replies[0].text());
     if (code == "NOSCRIPT" && request.UseEval()) continue;
-    if (PassesByItself(code) && Pause(limits)) continue;
-    return ServerError(replies[0].text(), StrCat(request.what(), " at ", name_));
+    const bool passes = PassesByItself(code);
+    if (passes && Pause(limits)) continue;
+    return Failure(ServerError(replies[0].text(), StrCat(request.what(), " at ", name_)),
+                   unknown && passes);
   }
 }
 
