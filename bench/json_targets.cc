@@ -22,6 +22,7 @@ using internal::StrCat;
 // The corpus. Each document has one field "state" (or "/job/state") that is "idle" or "busy" by
 // turns.
 enum class Form {
+  kJob,      // a job's record: its id, the state, some more, and what is to be done
   kFlat,     // strings and numbers
   kMixed,    // records with arrays and objects in them, as an API sends them
   kNested,   // the same one level deeper; the field too
@@ -39,6 +40,7 @@ struct Document {
 
 std::string Member(const Document& document, int i) {
   switch (document.form) {
+    case Form::kJob:
     case Form::kFlat:
       if (i % 3 == 2) return StrCat(R"("count)", i, R"(":)", 1000 + 37 * i);
       return StrCat(R"("field)", i, R"(":"value of )", i, R"(")");
@@ -64,6 +66,14 @@ std::string Write(const Document& document) {
   for (int i = 0; bytes < document.bytes; ++i) {
     members.push_back(Member(document, i));
     bytes += members.back().size() + comma.size();
+  }
+  if (document.form == Form::kJob) {
+    std::string text =
+        R"({"id":"job-4711","state":"idle","owner":null,"attempts":3,"since":1763755200,"work":{)";
+    for (std::size_t i = 0; text.size() < document.bytes; ++i) {
+      text += StrCat(i == 0 ? "" : ",", members[i]);
+    }
+    return text + "}}";
   }
   const std::size_t at = document.place == Place::kStart    ? 0
                          : document.place == Place::kMiddle ? members.size() / 2
@@ -158,6 +168,10 @@ void MeasureMismatch(Run& run, const std::string& id, const Document& document) 
 }  // namespace
 
 void MeasureJson(Run& run) {
+  MeasureCas(run, "json.job200.server_cpu", Bound::AtMost(1.0),
+             {"job200", Form::kJob, 200, Place::kStart});
+  MeasureCas(run, "json.job4k.server_cpu", Bound::AtMost(0.6),
+             {"job4k", Form::kJob, 4096, Place::kStart});
   MeasureCas(run, "json.flat200.server_cpu", Bound::AtMost(1.0),
              {"flat200", Form::kFlat, 200, Place::kMiddle});
   MeasureCas(run, "json.flat4k.server_cpu", Bound::AtMost(0.6),
