@@ -15,10 +15,11 @@ local function scanner()
     shape, shaped, respelled, escaped_names = text, text, false, false
     if find(text, '\\', 1, true) then
       local two = '\255\255'
-      shape = gsub(text, '\\(.)', {['"'] = two, ['\\'] = two, ['/'] = two, b = two, f = two, n = two, r = two, t = two})
+      shape = gsub(text, '\\["\\/bfnrt]', two)
       shape = gsub(shape, '\\u%x%x%x%x', two .. two .. two)
       respelled = respells(text)
-      escaped_names = find(shape, '\255[^"]*"[ \n\r\t]*:') ~= nil
+      -- Each byte is looked at once, also where a string is not closed.
+      for last in string.gmatch(shape, '\255[^"]*()') do escaped_names = escaped_names or find(shape, '^"[ \n\r\t]*:', last) end
     end
     local rough = has_control(shape)
     local s, w = '%b""', rough and '[ \n\r\t]*' or ' *'
