@@ -181,7 +181,8 @@ local function scanner()
     local b = byte(shape, i)
     if b == 34 then
       local behind = past_string(i)
-      return meaning(i, behind), behind
+      -- With the quote before it, so that it is no number and no word.
+      return meaning(i - 1, behind), behind
     end
     if b ~= 123 and b ~= 91 then
       local behind = past_value(i, depth)

@@ -47,6 +47,14 @@ class JsonFindingsTest : public ::testing::Test {
   JsonDocument document_{Connect(server_), "d"};
 };
 
+TEST_F(JsonFindingsTest, AStringEqualsNoNumberAndNoWordOfTheSameLetters) {
+  Expect(R"({"a":["true"]})", {"/a", "[true]"}, false);
+  Expect(R"({"a":["5e0"]})", {"/a", "[5]"}, false);
+  Expect(R"({"a":[0]})", {"/a", R"(["0"])"}, false);
+  Expect(R"({"a":null})", {"/a", R"( "null")"}, false);
+  Expect(R"({"a":["true"]})", {"/a", R"([ "tru\u0065"])"}, true);
+}
+
 TEST_F(JsonFindingsTest, ATextOfManyEscapesIsReadInOnePass) {
   std::string lines;
   for (int i = 0; i < 100'000; ++i) lines += "\\n";
