@@ -118,13 +118,13 @@ local function scanner()
   end
 
   local function utf8(code)
-    local char, floor = string.char, math.floor
-    if code < 128 then return char(code) end
-    local last = char(128 + code % 64)
-    if code < 2048 then return char(192 + floor(code / 64)) .. last end
-    last = char(128 + floor(code / 64) % 64) .. last
-    if code < 65536 then return char(224 + floor(code / 4096)) .. last end
-    return char(240 + floor(code / 262144), 128 + floor(code / 4096) % 64) .. last
+    if code < 128 then return string.char(code) end
+    local bytes, mark, room = '', 192, 32
+    while true do
+      bytes, code = string.char(128 + code % 64) .. bytes, math.floor(code / 64)
+      if code < room then return string.char(mark + code) .. bytes end
+      mark, room = mark + room, room / 2
+    end
   end
 
   -- What the inside of a string means.

@@ -63,5 +63,22 @@ TEST_F(JsonFindingsTest, ATextOfManyEscapesIsReadInOnePass) {
   Expect(StrCat(R"({"log":")", lines, R"(","\u0061":[1]})"), {"/a/0", "1.0"}, true);
 }
 
+TEST_F(JsonFindingsTest, StringsAreOrderedByteByByte) {
+  const std::vector<std::string> ordered = {R"("")",   R"("B")", R"("a")",  R"("a\u0000")",
+                                            R"("ab")", R"("b")", R"("b ")", "\"\xc3\xa9\""};
+  for (std::size_t i = 0; i < ordered.size(); ++i) {
+    for (std::size_t j = 0; j < ordered.size(); ++j) {
+      const std::string stored = StrCat(R"({"a":)", ordered[i], "}");
+      Expect(stored, {"/a", ordered[j], Operator::kLess}, i < j);
+      Expect(stored, {"/a", ordered[j], Operator::kGreater}, i > j);
+    }
+  }
+}
+
+TEST_F(JsonFindingsTest, NothingIsNotTheSameTextAsNone) {
+  Expect("{}", {"/a", "", Operator::kSameText}, false);
+  Expect("{}", {"/a", std::nullopt, Operator::kSameText}, true);
+}
+
 }  // namespace
 }  // namespace coord
