@@ -1,14 +1,17 @@
-// coord json get|set|cas
+// coord json get|set|cas|update
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "coord/internal/status.h"
 #include "coord/internal/strings.h"
 #include "coord/json_document.h"
+#include "coord/operation_id.h"
 #include "tools/arguments.h"
 #include "tools/program.h"
 
@@ -27,6 +30,9 @@ struct Words {
   std::vector<std::string> absent;
   std::vector<std::string> assignments;
   Text whole;
+  Text create;
+  bool keep_forever = false;
+  Text operation_id;
 };
 
 absl::StatusOr<JsonDocument> Open(const Program& program, const std::string& name) {
@@ -121,11 +127,15 @@ int PrintOutcome(const Program& program, const CasResult& result,
       object["failed_test"] = result.failed_test;
       object["path"] = JsonText(path);
       object["current"] = result.current ? JsonText(*result.current) : nlohmann::json();
+      if (result.omitted) object["omitted"] = true;
     }
     PrintJson(object);
   } else if (mismatch) {
-    PrintLine(
-        StrCat("mismatch ", path, result.current ? "=" : " absent", result.current.value_or("")));
+    PrintLine(StrCat("mismatch ", path,
+                     result.current   ? "="
+                     : result.omitted ? " omitted"
+                                      : " absent",
+                     result.current.value_or("")));
   } else {
     PrintLine(word);
   }
@@ -162,6 +172,117 @@ absl::StatusOr<int> CompareAndSet(const Program& program, const Words& words) {
   return PrintOutcome(program, *result, tests);
 }
 
+// The options of `update` of which each stands for one step, so that their order counts.
+struct Step {
+  const char* option;
+  const char* type;
+  const char* description;
+  JsonTest::Operator op = JsonTest::Operator::kEquals;  // of conditions
+};
+
+constexpr Step kSteps[] = {
+    {"--if", "/path=JSON", "The value at the path must equal this"},
+    {"--if-not", "/path=JSON", "It must not equal this; nothing there will do, too",
+     JsonTest::Operator::kNotEquals},
+    {"--if-less", "/path=JSON", "It must be a number below this, or a string before it",
+     JsonTest::Operator::kLess},
+    {"--if-greater", "/path=JSON", "It must be a number above this, or a string behind it",
+     JsonTest::Operator::kGreater},
+    {"--if-absent", "/path", "There must be nothing at the path"},
+    {"--if-present", "/path", "There must be something at the path",
+     JsonTest::Operator::kNotEquals},
+    {"--set", "/path=JSON", "Put this at the path; /tags/- is behind the last of the tags"},
+    {"--remove", "/path", "Take away what is at the path, if anything is"},
+};
+
+// Reads the conditions and changes in the order in which they were given.
+absl::StatusOr<JsonChange> ReadChange(const CLI::App& update) {
+  JsonChange change;
+  change.when.emplace_back();
+  std::map<const CLI::Option*, std::size_t> taken;
+  for (const CLI::Option* const option : update.parse_order()) {
+    const std::string name = option->get_name();
+    if (name == "--or") {
+      change.when.emplace_back();
+      continue;
+    }
+    const auto* const step = std::find_if(std::begin(kSteps), std::end(kSteps),
+                                          [&](const Step& one) { return name == one.option; });
+    if (step == std::end(kSteps)) continue;
+    const std::string& text = option->results().at(taken[option]++);
+    std::string path = text;
+    std::optional<std::string> value;
+    if (std::string_view(step->type) == "/path=JSON") {
+      absl::StatusOr<PathAndValue> both = Split(name, text);
+      if (!both.ok()) return both.status();
+      path = std::move(both->path);
+      value = std::move(both->value);
+    }
+    if (name == "--set" || name == "--remove") {
+      change.set.push_back({std::move(path), std::move(value)});
+    } else {
+      change.when.back().push_back({std::move(path), std::move(value), step->op});
+    }
+  }
+  if (change.when.size() == 1 && change.when.front().empty()) {
+    change.when.clear();
+  } else if (std::any_of(change.when.begin(), change.when.end(),
+                         [](const auto& list) { return list.empty(); })) {
+    return InvalidArgument("--or stands between conditions; before it or behind it is none");
+  }
+  return change;
+}
+
+// Applies the change; where there is no document and `create` is given, applies it to that.
+absl::StatusOr<CasResult> ApplyOrCreate(const JsonDocument& document, const JsonChange& change,
+                                        const Text& create) {
+  constexpr int kAttempts = 32;
+  absl::StatusOr<CasResult> result = document.Apply(change);
+  if (!create) return result;
+  JsonChange creation = change;
+  creation.when = {{{"", std::nullopt}}};
+  creation.set.insert(creation.set.begin(), {"", *create});
+  // Somebody else can create it in between, or remove it.
+  for (int attempt = 1; attempt <= kAttempts; ++attempt) {
+    if (!result.ok() || result->outcome != CasResult::Outcome::kMissing) return result;
+    absl::StatusOr<CasResult> created = document.Apply(creation);
+    if (!created.ok() || created->applied()) return created;
+    result = document.Apply(change);
+  }
+  return result;
+}
+
+absl::StatusOr<int> Update(const Program& program, const CLI::App& update, const Words& words) {
+  Arguments given;
+  given.Name(words.name);
+  const std::optional<absl::Duration> ttl = given.Duration("--ttl", words.ttl);
+  if (!given.status().ok()) return given.status();
+  absl::StatusOr<JsonChange> change = ReadChange(update);
+  if (!change.ok()) return change.status();
+  change->ttl = words.keep_forever ? absl::InfiniteDuration() : ttl;
+  if (change->set.empty() && !change->ttl) {
+    return InvalidArgument(
+        "a change is missing: --set /path=JSON, --remove /path, --ttl TIME or --keep-forever");
+  }
+  if (words.operation_id) change->operation_id.emplace(*words.operation_id);
+  if (words.create) {
+    if (!nlohmann::json::accept(*words.create)) {
+      return InvalidArgument(StrCat("--create is ", Quoted(*words.create), ", which is not JSON"));
+    }
+    for (const JsonAssignment& one : change->set) {
+      if (one.path.empty()) {
+        return InvalidArgument("--create does not go with a change of the whole document");
+      }
+    }
+  }
+  absl::StatusOr<JsonDocument> document = Open(program, words.name);
+  if (!document.ok()) return document.status();
+  absl::StatusOr<CasResult> result = ApplyOrCreate(*document, *change, words.create);
+  if (!result.ok()) return result.status();
+  return PrintOutcome(program, *result,
+                      change->when.empty() ? std::vector<JsonTest>() : change->when.front());
+}
+
 }  // namespace
 
 void AddJson(CLI::App& app, Program& program) {
@@ -172,6 +293,7 @@ void AddJson(CLI::App& app, Program& program) {
       "  coord json set job:17 '{\"state\": \"pending\"}'\n"
       "  coord json cas job:17 --if '/state=\"pending\"' --set '/state=\"running\"' /by='\"me\"'\n"
       "  coord json cas job:17 --if-absent '' --doc '{}'     creates it where there is none\n"
+      "  coord json update visits --create '{\"days\": []}' --set '/days/-=\"Monday\"'\n"
       "  coord json get job:17 | jq .state");
   const auto words = std::make_shared<Words>();
 
@@ -205,6 +327,46 @@ void AddJson(CLI::App& app, Program& program) {
       "failed and what is there), or missing. Exit status 75: mismatch or missing.");
   cas->callback(
       [&program, words] { program.exit_code = program.Finish(CompareAndSet(program, *words)); });
+
+  CLI::App* update =
+      json->add_subcommand("update", "Change it in any way, if conditions hold, else nothing");
+  update->add_option("NAME", words->name, "The document's name; before the options")->required();
+  // Their values are read in the order of all; see ReadChange.
+  for (const Step& step : kSteps) {
+    update->add_option(step.option, step.description)
+        ->type_name(step.type)
+        ->expected(1, CLI::detail::expected_max_vector_size)
+        ->allow_extra_args()
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  }
+  update->add_flag_callback(
+      "--or", [] {}, "Other conditions follow, which will do as well as those before");
+  CLI::Option* operation =
+      AddText(*update, "--operation-id", words->operation_id,
+              "Change it once, however often this is run with the same id", "ID");
+  AddText(*update, "--create", words->create,
+          "Where there is no document: make the changes to this and store it", "JSON")
+      ->excludes(operation);
+  CLI::Option* ttl = AddText(*update, "--ttl", words->ttl,
+                             "How long it is kept from now on; else as before", "TIME");
+  update->add_flag("--keep-forever", words->keep_forever, "It is kept for ever from now on")
+      ->excludes(ttl);
+  update->footer(
+      "Examples:\n"
+      "  coord json update job:17 --set '/tags/-=\"late\"' --remove /owner --ttl 1d\n"
+      "  coord json update job:17 --if '/state=\"free\"' --or --if '/state=\"taken\"' \\\n"
+      "      --if-less /seen=1700000000 --set '/state=\"taken\"' '/by=\"me\"' /seen=1700000060\n"
+      "                            takes a free job, or one whose owner was not seen since\n"
+      "Paths and values are those of `coord json cas`. Without a condition the document must only\n"
+      "be there. The changes are made in the order in which they stand. With --create, the\n"
+      "conditions are not asked where there is no document.\n"
+      "Prints applied, 'mismatch /path=JSON' or 'mismatch /path absent' (the first condition that\n"
+      "failed, before any --or, and what is there), or missing. Exit status 75: mismatch or\n"
+      "missing. A repeated answer to an --operation-id leaves a value above 1 KB out: 'mismatch\n"
+      "/path omitted'.");
+  update->callback([&program, update, words] {
+    program.exit_code = program.Finish(Update(program, *update, *words));
+  });
 }
 
 }  // namespace coord::tools

@@ -15,10 +15,11 @@ local function scanner()
     shape, shaped, respelled, escaped_names = text, text, false, false
     if find(text, '\\', 1, true) then
       local two = '\255\255'
-      shape = gsub(text, '\\(.)', {['"'] = two, ['\\'] = two, ['/'] = two, b = two, f = two, n = two, r = two, t = two})
+      shape = gsub(text, '\\["\\/bfnrt]', two)
       shape = gsub(shape, '\\u%x%x%x%x', two .. two .. two)
       respelled = respells(text)
-      escaped_names = find(shape, '\255[^"]*"[ \n\r\t]*:') ~= nil
+      -- Each byte is looked at once, also where a string is not closed.
+      for last in string.gmatch(shape, '\255[^"]*()') do escaped_names = escaped_names or find(shape, '^"[ \n\r\t]*:', last) end
     end
     local rough = has_control(shape)
     local s, w = '%b""', rough and '[ \n\r\t]*' or ' *'
@@ -117,13 +118,13 @@ local function scanner()
   end
 
   local function utf8(code)
-    local char, floor = string.char, math.floor
-    if code < 128 then return char(code) end
-    local last = char(128 + code % 64)
-    if code < 2048 then return char(192 + floor(code / 64)) .. last end
-    last = char(128 + floor(code / 64) % 64) .. last
-    if code < 65536 then return char(224 + floor(code / 4096)) .. last end
-    return char(240 + floor(code / 262144), 128 + floor(code / 4096) % 64) .. last
+    if code < 128 then return string.char(code) end
+    local bytes, mark, room = '', 192, 32
+    while true do
+      bytes, code = string.char(128 + code % 64) .. bytes, math.floor(code / 64)
+      if code < room then return string.char(mark + code) .. bytes end
+      mark, room = mark + room, room / 2
+    end
   end
 
   -- What the inside of a string means.
@@ -180,7 +181,8 @@ local function scanner()
     local b = byte(shape, i)
     if b == 34 then
       local behind = past_string(i)
-      return meaning(i, behind), behind
+      -- With the quote before it, so that it is no number and no word.
+      return meaning(i - 1, behind), behind
     end
     if b ~= 123 and b ~= 91 then
       local behind = past_value(i, depth)
