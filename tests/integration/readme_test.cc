@@ -252,8 +252,9 @@ void UseWhatCountsAndKeeps(const Client& client) {
   {
     // Woken by a message: the push finds who waits.
     std::jthread follower([&] {
-      EXPECT_OK(
-          list.Follow(0, [](const ListSlice& news) { return news.items.back().value != "end"; }));
+      EXPECT_OK(list.Follow(0, [](const ListSlice& news) {
+        return news.items.empty() || news.items.back().value != "end";
+      }));
     });
     EXPECT_TRUE(Eventually([&] {
       const absl::StatusOr<Reply> waits = client.Command({"EXISTS", "coord:{b}:followers"});
