@@ -359,12 +359,12 @@ TEST(ReadmeTest, TheRightsItListsSufficeForEveryPrimitive) {
   EXPECT_EQ(client.Command({"FLUSHALL"}).status().code(), absl::StatusCode::kPermissionDenied);
 }
 
-// Those of README ("Names and keys") in backquotes.
+// Those of README ("Names") in backquotes.
 std::set<std::string> ListedParts() {
   std::set<std::string> parts;
   bool inside = false;
   for (const std::string& line : ReadmeLines()) {
-    if (line.starts_with("#")) inside = line == "### Names and keys";
+    if (line.starts_with("#")) inside = line == "### Names";
     if (!inside || !line.starts_with("| ")) continue;
     std::istringstream words(line);
     for (std::string word; std::getline(words, word, '`') && std::getline(words, word, '`');) {
