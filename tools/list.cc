@@ -220,7 +220,8 @@ void AddList(CLI::App& app, Program& program) {
   push->allow_extras();
   push->footer(
       "Values that begin with '-' go after \"--\". With --reject, exit status 75: nothing was "
-      "pushed.");
+      "pushed.\n"
+      "With --json, an object: length, evicted, sequence, applied.");
   push->callback([&program, push, words] {
     program.exit_code = program.Finish(Push(program, *push, *words));
   });

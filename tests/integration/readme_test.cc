@@ -364,7 +364,7 @@ std::set<std::string> ListedParts() {
   std::set<std::string> parts;
   bool inside = false;
   for (const std::string& line : ReadmeLines()) {
-    if (line.starts_with("#")) inside = line == "### Names";
+    if (line.starts_with("#")) inside = line.starts_with("## Names, ");
     if (!inside || !line.starts_with("| ")) continue;
     std::istringstream words(line);
     for (std::string word; std::getline(words, word, '`') && std::getline(words, word, '`');) {
