@@ -71,7 +71,7 @@ struct RateLimit {
 struct RateDecision {
   bool allowed = false;
   std::int64_t limit = 0;      // the burst
-  std::int64_t remaining = 0;  // permits that could be taken right now
+  std::int64_t remaining = 0;  // permits that could be taken after this; Peek: after such a Take
   absl::Duration
       retry_after;  // zero when allowed; infinite when it asks for more than the burst: then never
   absl::Duration reset_after;  // until the whole burst is there again

@@ -110,7 +110,8 @@ void AddCounter(CLI::App& app, Program& program) {
       "Examples:\n"
       "  coord counter add visits              prints the new value\n"
       "  coord counter add stock -3 --min 0    exit status 75 where fewer than 3 are left\n"
-      "  coord counter set visits 0            prints the value before");
+      "  coord counter set visits 0            prints the value before\n"
+      "With --json, an object: value and applied (add), value (get), previous (set, reset).");
   const auto words = std::make_shared<Words>();
 
   CLI::App* add = counter->add_subcommand("add", "Add N (1 when left out) and print the new value");

@@ -1,7 +1,6 @@
 // coord demo: processes that coordinate, and a check of every number that comes out.
 #include "tools/demo.h"
 
-#include <array>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -17,26 +16,25 @@ namespace coord::tools {
 namespace {
 
 // Everything a scene writes; see README, "Names", for how keys are called.
-constexpr std::array<std::pair<const char*, const char*>, 15> kKeys = {{{"lock", "lease"},
-                                                                        {"lock", "fence"},
-                                                                        {"lock", "queue"},
-                                                                        {"killed", "queue"},
-                                                                        {"killed", "lease"},
-                                                                        {"killed", "fence"},
-                                                                        {"shared", "queue"},
-                                                                        {"shared", "lease"},
-                                                                        {"shared", "fence"},
-                                                                        {"shared", "readers"},
-                                                                        {"limit", "gcra"},
-                                                                        {"events", "list"},
-                                                                        {"events", "seq"},
-                                                                        {"job", "json"},
-                                                                        {"visits", "count"}}};
+constexpr std::pair<const char*, const char*> kKeys[] = {
+    {"lock", "lease"},    {"lock", "fence"},     {"lock", "queue"},   {"killed", "queue"},
+    {"killed", "lease"},  {"killed", "fence"},   {"shared", "queue"}, {"shared", "lease"},
+    {"shared", "fence"},  {"shared", "readers"}, {"limit", "gcra"},   {"both", "gcra"},
+    {"both-A", "gcra"},   {"both-B", "gcra"},    {"both-C", "gcra"},  {"both-D", "gcra"},
+    {"both-E", "gcra"},   {"both-F", "gcra"},    {"both-G", "gcra"},  {"both-H", "gcra"},
+    {"events", "list"},   {"events", "seq"},     {"gap", "list"},     {"gap", "seq"},
+    {"gap", "followers"}, {"job", "json"},       {"stale", "json"},   {"visits", "count"},
+    {"cut", "count"},     {"cut-plain", "count"}};
 
 void RemoveKeys(const DemoStage& stage) {
   Pipeline pipeline;
   for (const auto& [what, part] : kKeys) {
     pipeline.Add({"DEL", stage.client.options().prefix + "{" + stage.Name(what) + "}:" + part});
+  }
+  // The answers to operation ids, by their place: see README, "Names".
+  for (int i = 0; i < 64; ++i) {
+    pipeline.Add({"DEL", absl::StrFormat("%s{%s}:op:%d", stage.client.options().prefix,
+                                         stage.Name("cut"), i)});
   }
   // What cannot be removed now goes away by its time to live.
   (void)stage.client.Execute(pipeline, {.timeout = absl::Seconds(1)});
@@ -64,8 +62,9 @@ Place PlaceOf(const Client& client, const Program& program, const std::string& n
 
 absl::Status Play(DemoStage& stage) {
   using Scene = absl::Status (*)(DemoStage&);
-  for (const Scene scene : {&PlayLock, &PlayKilledHolder, &PlayReaders, &PlayQuorum, &PlayLimiter,
-                            &PlayList, &PlayJson, &PlayCounter}) {
+  for (const Scene scene :
+       {&PlayLock, &PlayKilledHolder, &PlayReaders, &PlayQuorum, &PlayLimiter, &PlayLimits,
+        &PlayList, &PlayGap, &PlayJson, &PlayTakeover, &PlayCounter, &PlayCuts}) {
     if (absl::Status status = scene(stage); !status.ok()) return status;
     if (SignalWatch::Caught() != 0) return absl::CancelledError("interrupted");
   }

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "coord/client.h"
+#include "coord/rate_limiter.h"
 #include "tools/demo_crew.h"
 #include "tools/lock_history.h"
 
@@ -67,16 +68,25 @@ absl::Status PlayKilledHolder(DemoStage& stage);  // demo_lock.cc
 absl::Status PlayReaders(DemoStage& stage);       // demo_lock.cc
 absl::Status PlayQuorum(DemoStage& stage);        // demo_quorum.cc
 absl::Status PlayLimiter(DemoStage& stage);       // demo_scenes.cc
+absl::Status PlayLimits(DemoStage& stage);        // demo_edges.cc
 absl::Status PlayList(DemoStage& stage);          // demo_scenes.cc
+absl::Status PlayGap(DemoStage& stage);           // demo_edges.cc
 absl::Status PlayJson(DemoStage& stage);          // demo_scenes.cc
+absl::Status PlayTakeover(DemoStage& stage);      // demo_edges.cc
 absl::Status PlayCounter(DemoStage& stage);       // demo_scenes.cc
+absl::Status PlayCuts(DemoStage& stage);          // demo_edges.cc
 
 // What the scenes and their workers have to agree on.
 inline constexpr absl::Duration kSection = absl::Milliseconds(1);  // of a turn at the lock
 inline constexpr absl::Duration kKilledTtl = absl::Milliseconds(1500);
 inline constexpr int kBurst = 50;
 inline constexpr absl::Duration kRefill = absl::Minutes(1);  // for one permit
+inline constexpr int kOwnBurst = 20;
+inline RateLimit SharedLimit() { return {.permits = 1, .period = kRefill, .burst = kBurst}; }
+inline RateLimit OwnLimit() { return {.permits = 1, .period = kRefill, .burst = kOwnBurst}; }
+inline std::string OwnName(const std::string& name, char letter) { return name + "-" + letter; }
 inline constexpr int kListCap = 10;
+inline constexpr int kStaleBefore = 1000;  // claims, in a time of their own
 // Keys of a demo that was killed go away by themselves.
 inline constexpr absl::Duration kKeysLive = absl::Minutes(10);
 

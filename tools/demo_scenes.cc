@@ -10,49 +10,13 @@
 #include "coord/counter.h"
 #include "coord/json_document.h"
 #include "tools/demo.h"
+#include "tools/demo_shares.h"
 #include "tools/duration_text.h"
 
 namespace coord::tools {
 namespace {
 
 constexpr char kEight[] = "ABCDEFGH";
-
-// Starts one worker a letter, lets all go at one moment, and waits for their ends.
-absl::Status Run(Crew& crew, const std::string& letters, std::string_view role,
-                 const std::vector<std::string>& arguments) {
-  for (const char letter : letters) {
-    if (absl::Status status = crew.Add(letter, role, arguments); !status.ok()) return status;
-  }
-  if (absl::Status status = crew.Ready(); !status.ok()) return status;
-  crew.Go();
-  for (const char letter : letters) {
-    if (absl::Status status = crew.Join(letter); !status.ok()) return status;
-  }
-  return absl::OkStatus();
-}
-
-// "A 7, B 6": one number of each worker's line, and their sum.
-struct Shares {
-  std::string text;
-  std::int64_t sum = 0;
-  int workers = 0;
-};
-
-Shares Sum(const std::vector<Entry>& log, std::string_view event, std::size_t number) {
-  std::map<char, std::int64_t> by_worker;
-  for (const Entry& entry : log) {
-    if (entry.event == event && entry.numbers.size() > number) {
-      by_worker[entry.who] += entry.numbers[number];
-    }
-  }
-  Shares shares;
-  for (const auto& [who, value] : by_worker) {
-    absl::StrAppendFormat(&shares.text, "%s%c %d", shares.text.empty() ? "" : ", ", who, value);
-    shares.sum += value;
-    ++shares.workers;
-  }
-  return shares;
-}
 
 }  // namespace
 
@@ -67,7 +31,7 @@ absl::Status PlayLimiter(DemoStage& stage) {
   const std::int64_t start = BootNanoseconds();
   Crew crew(stage.place);
   absl::Status status =
-      Run(crew, kEight, "take", {stage.Name("limit"), absl::StrFormat("%d", kTries)});
+      RunCrew(crew, kEight, "take", {stage.Name("limit"), absl::StrFormat("%d", kTries)});
   if (!status.ok()) return status;
   const absl::Duration took = absl::Nanoseconds(BootNanoseconds() - start);
   const std::vector<Entry> log = crew.Log();
@@ -97,7 +61,7 @@ absl::Status PlayList(DemoStage& stage) {
   const std::string name = stage.Name("events");
   Crew crew(stage.place);
   if (absl::Status status = crew.Add('O', "observe", {name}); !status.ok()) return status;
-  if (absl::Status status = Run(crew, "ABCDEF", "push", {name, absl::StrFormat("%d", kEach)});
+  if (absl::Status status = RunCrew(crew, "ABCDEF", "push", {name, absl::StrFormat("%d", kEach)});
       !status.ok()) {
     return status;
   }
@@ -155,7 +119,7 @@ absl::Status PlayJson(DemoStage& stage) {
   const JsonDocument job(stage.client, stage.Name("job"));
   if (absl::Status status = job.Set(before, {.ttl = kKeysLive}); !status.ok()) return status;
   Crew crew(stage.place);
-  if (absl::Status status = Run(crew, kEight, "claim", {stage.Name("job")}); !status.ok()) {
+  if (absl::Status status = RunCrew(crew, kEight, "claim", {stage.Name("job")}); !status.ok()) {
     return status;
   }
   const absl::StatusOr<std::optional<std::string>> after = job.Get();
@@ -196,7 +160,7 @@ absl::Status PlayCounter(DemoStage& stage) {
                absl::StrFormat("Eight processes add 1 to a counter, %d times each.", kEach));
   Crew crew(stage.place);
   if (absl::Status status =
-          Run(crew, kEight, "count", {stage.Name("visits"), absl::StrFormat("%d", kEach)});
+          RunCrew(crew, kEight, "count", {stage.Name("visits"), absl::StrFormat("%d", kEach)});
       !status.ok()) {
     return status;
   }

@@ -95,7 +95,7 @@ absl::Status Write(const Client& client, const WorkerTask& task, const Post& pos
 }
 
 absl::Status Take(const Client& client, const WorkerTask& task, const Post& post) {
-  const RateLimiter limiter(client, {.permits = 1, .period = kRefill, .burst = kBurst});
+  const RateLimiter limiter(client, SharedLimit());
   std::int64_t allowed = 0;
   for (std::int64_t i = 0; i < task.number; ++i) {
     const absl::StatusOr<RateDecision> decision = limiter.Take(task.name);
@@ -154,6 +154,66 @@ absl::Status Count(const Client& client, const WorkerTask& task, const Post& pos
   return absl::OkStatus();
 }
 
+// Of both limits at once.
+absl::Status TakeBoth(const Client& client, const WorkerTask& task, const Post& post) {
+  const std::vector<LimitedKey> limits = {{OwnLimit(), OwnName(task.name, task.letter)},
+                                          {SharedLimit(), task.name}};
+  std::int64_t allowed = 0;
+  for (std::int64_t i = 0; i < task.number; ++i) {
+    const absl::StatusOr<RateDecision> decision = RateLimiter::TakeAll(client, limits);
+    if (!decision.ok()) return decision.status();
+    if (decision->allowed) ++allowed;
+  }
+  post.Log("taken", {allowed, task.number});
+  return absl::OkStatus();
+}
+
+// Reads on from the item with that number until one says that it is the end.
+absl::Status Tail(const Client& client, const WorkerTask& task, const Post& post) {
+  const CappedList list(client, task.name, {.max_items = kListCap});
+  std::int64_t at = task.number;
+  return list.Follow(at, [&](const ListSlice& slice) {
+    at += slice.missed;
+    std::int64_t jumps = 0;
+    for (const ListItem& item : slice.items) jumps += item.sequence == ++at ? 0 : 1;
+    post.Log("read", {slice.missed, static_cast<std::int64_t>(slice.items.size()), jumps});
+    return slice.items.empty() || slice.items.back().value != "end";
+  });
+}
+
+absl::Status TakeOver(const Client& client, const WorkerTask& task, const Post& post) {
+  const absl::StatusOr<CasResult> claimed =
+      JsonDocument(client, task.name)
+          .Apply({.when = {{{"/status", R"("queued")"}},
+                           {{"/status", R"("running")"},
+                            {"/seen", absl::StrFormat("%d", kStaleBefore),
+                             JsonTest::Operator::kLess}}},
+                  .set = {{"/owner", absl::StrFormat(R"("%c")", task.letter)},
+                          {"/seen", absl::StrFormat("%d", kStaleBefore + 1)}}});
+  if (!claimed.ok()) return claimed.status();
+  post.Log("claim", {claimed->applied() ? 1 : 0});
+  return absl::OkStatus();
+}
+
+// Until it is told to end, whatever becomes of the connection.
+absl::Status AddThrough(const Client& client, const WorkerTask& task, const Post& post) {
+  const Counter once(client, task.name);
+  const Counter plain(client, task.name + "-plain");
+  std::int64_t counted = 0, failed = 0, known = 0, unknown = 0;
+  while (!post.Dismissed()) {
+    const auto id = OperationId::New();
+    (once.Add(1, {.ttl = kKeysLive, .operation_id = id}).ok() ? counted : failed) += 1;
+    const absl::StatusOr<CounterResult> result = plain.Add(1, {.ttl = kKeysLive});
+    if (result.ok()) {
+      ++known;
+    } else if (IsOutcomeUnknown(result.status())) {
+      ++unknown;
+    }
+  }
+  post.Log("added", {counted, failed, known, unknown});
+  return absl::OkStatus();
+}
+
 absl::Status Perform(const Client& client, const WorkerTask& task, const Post& post) {
   if (task.role == "turns") return TakeTurns(Mutex(client, task.name), post);
   if (task.role == "hold") return Hold(client, task, post);
@@ -165,6 +225,10 @@ absl::Status Perform(const Client& client, const WorkerTask& task, const Post& p
   if (task.role == "observe") return Observe(client, task, post);
   if (task.role == "claim") return Claim(client, task, post);
   if (task.role == "count") return Count(client, task, post);
+  if (task.role == "take-both") return TakeBoth(client, task, post);
+  if (task.role == "tail") return Tail(client, task, post);
+  if (task.role == "take-over") return TakeOver(client, task, post);
+  if (task.role == "add-through") return AddThrough(client, task, post);
   return absl::InvalidArgumentError(absl::StrFormat("no such role: %s", task.role));
 }
 
@@ -179,7 +243,9 @@ absl::Status PerformBeforeSeveral(const Program& program, const WorkerTask& task
 
 absl::Status PerformBeforeOne(const Program& program, const WorkerTask& task, Post& post) {
   ClientOptions options;
-  options.client_name = absl::StrFormat("demo-%c", task.letter);
+  // By its name the connection is found that is to be cut.
+  options.client_name =
+      task.role == "add-through" ? task.name : absl::StrFormat("demo-%c", task.letter);
   const absl::StatusOr<Client> client = program.Connect(options);
   if (!client.ok()) return client.status();
   return post.WaitForGo() ? Perform(*client, task, post) : absl::OkStatus();

@@ -113,6 +113,7 @@ bool Print(const Program& program, const std::optional<Leader>& leader) {
     nlohmann::json shown = nullptr;
     if (leader) {
       shown = {{"term", leader->term.value()},
+               {"revision", leader->revision},
                {"owner", JsonText(leader->owner)},
                {"value", JsonText(leader->value)}};
     }

@@ -48,7 +48,8 @@ void AddId(CLI::App& app, Program& program) {
   id->add_option("NAME", words->name, "What is numbered")->required();
   AddText(*id, "--count", words->count, "How many (1); they follow each other", "INT");
   id->footer(
-      "One a line, increasing, about microseconds since 1970. Examples:\n"
+      "One a line, increasing, about microseconds since 1970; with --json, {\"id\": ...}. "
+      "Examples:\n"
       "  coord id orders\n"
       "  coord id orders --count 5 --json");
   id->callback([&program, words] { program.exit_code = program.Finish(Print(program, *words)); });

@@ -109,7 +109,8 @@ nlohmann::json JsonSeconds(absl::Duration duration) {
 }
 
 // What a call has taken is said where it is not what was asked for.
-int Print(const Program& program, const RateDecision& decision, bool up_to, const char* limiting) {
+int Print(const Program& program, const RateDecision& decision, bool up_to,
+          const std::string* limiting = nullptr) {
   if (program.json) {
     nlohmann::json value = {{"allowed", decision.allowed},
                             {"limit", decision.limit},
@@ -118,12 +119,15 @@ int Print(const Program& program, const RateDecision& decision, bool up_to, cons
                             {"reset_after", JsonSeconds(decision.reset_after)},
                             {"taken", decision.taken},
                             {"from_server", decision.from_server}};
-    if (limiting != nullptr) value["limiting"] = limiting;
+    if (limiting != nullptr) {
+      value["limiting"] = JsonText(*limiting);
+      value["limiting_index"] = *decision.limiting_index;
+    }
     PrintJson(value);
   } else {
     std::string more;
     if (up_to) more += internal::StrCat(" taken=", decision.taken);
-    if (limiting != nullptr) more += internal::StrCat(" limiting=", limiting);
+    if (limiting != nullptr) more += internal::StrCat(" limiting=", *limiting);
     if (!decision.from_server) more += " server=unreachable";
     std::printf("%s remaining=%lld limit=%lld retry_after=%s reset_after=%s%s\n",
                 decision.allowed ? "allowed" : "denied", static_cast<long long>(decision.remaining),
@@ -177,15 +181,13 @@ absl::StatusOr<int> Ask(const Program& program, const Words& words, Act act) {
         !coord::IsUnavailable(client.status())) {
       return client.status();
     }
-    return Print(program, DecideWithout(limits->front(), *when, act), act == Act::kTakeUpTo,
-                 nullptr);
+    return Print(program, DecideWithout(limits->front(), *when, act), act == Act::kTakeUpTo);
   }
   if (several) {
     absl::StatusOr<RateDecision> decision = RateLimiter::TakeAll(*client, *limits);
     if (!decision.ok()) return decision.status();
-    return Print(
-        program, *decision, false,
-        decision->limiting_index ? (*limits)[*decision->limiting_index].key.c_str() : nullptr);
+    return Print(program, *decision, false,
+                 decision->limiting_index ? &(*limits)[*decision->limiting_index].key : nullptr);
   }
   const LimitedKey& one = limits->front();
   const RateLimiter limiter(*std::move(client), one.limit, {.when_unreachable = *when});
@@ -196,7 +198,7 @@ absl::StatusOr<int> Ask(const Program& program, const Words& words, Act act) {
                                           : wait ? limiter.Wait(one.key, one.cost, *wait)
                                                  : limiter.Take(one.key, one.cost);
   if (!decision.ok()) return decision.status();
-  return Print(program, *decision, act == Act::kTakeUpTo, nullptr);
+  return Print(program, *decision, act == Act::kTakeUpTo);
 }
 
 absl::StatusOr<int> Reset(const Program& program, const Words& words) {
@@ -245,7 +247,9 @@ void AddRate(CLI::App& app, Words& words, bool several) {
   app.footer(
       "Prints one line: allowed or denied, and remaining=N limit=N retry_after=SECONDSs\n"
       "reset_after=SECONDSs; retry_after=never where --cost is above the burst.\n"
-      "Exit status 75: denied; nothing was taken.");
+      "Exit status 75: denied; nothing was taken.\n"
+      "With --json, an object: allowed, limit, remaining, retry_after and reset_after in seconds\n"
+      "(null: never), taken, from_server.");
 }
 
 void AddWhenUnreachable(CLI::App& app, Words& words) {
@@ -276,7 +280,7 @@ void AddLimit(CLI::App& app, Program& program) {
                  "Take as many as there are, --cost at most; prints taken=N too");
   take->footer(take->get_footer() +
                "\nWith several names, each with its --rate, all allow it or nothing is taken; a "
-               "denial prints\nlimiting=NAME too.");
+               "denial prints\nlimiting=NAME too (--json: limiting, and limiting_index from 0).");
   AddWhenUnreachable(*take, *words);
   take->callback([&program, words, up_to] {
     program.exit_code = program.Finish(Ask(program, *words, *up_to ? Act::kTakeUpTo : Act::kTake));

@@ -123,7 +123,7 @@ absl::StatusOr<int> Range(const Program& program, const Words& words) {
 void Print(const Program& program, const ListSlice& slice) {
   if (slice.missed > 0) {
     if (program.json) {
-      PrintJson({{"missed", slice.missed}});
+      PrintJson({{"missed", slice.missed}, {"newest", slice.newest}});
     } else {
       Say(StrCat(slice.missed, " items were missed"));
     }
@@ -220,7 +220,8 @@ void AddList(CLI::App& app, Program& program) {
   push->allow_extras();
   push->footer(
       "Values that begin with '-' go after \"--\". With --reject, exit status 75: nothing was "
-      "pushed.");
+      "pushed.\n"
+      "With --json, an object: length, evicted, sequence, applied.");
   push->callback([&program, push, words] {
     program.exit_code = program.Finish(Push(program, *push, *words));
   });
@@ -250,7 +251,8 @@ void AddList(CLI::App& app, Program& program) {
   AddText(*since, "--limit", words->limit, "At most so many (1000)", "INT");
   since->footer(
       "Items that were dropped from the list before this are counted on standard error. With\n"
-      "--json, an object a line: {\"missed\": ...} first where there were such, then\n"
+      "--json, an object a line: {\"missed\": ..., \"newest\": ...} first where there were such, "
+      "then\n"
       "{\"sequence\": ..., \"value\": ...} for each item.");
   since->callback(
       [&program, words] { program.exit_code = program.Finish(Since(program, *words)); });

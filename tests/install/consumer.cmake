@@ -19,6 +19,11 @@ if(NOT readme MATCHES "```cpp\n(#include[^`]*)```")
 endif()
 string(REPLACE "@SEMICOLON@" ";" example "${CMAKE_MATCH_1}")
 file(WRITE "${WORK}/source/readme_example.cc" "${example}")
+# And what it says to write into a CMakeLists.txt.
+if(NOT readme MATCHES "```cmake\n([^`]*)```")
+  message(FATAL_ERROR "README.md has no cmake example")
+endif()
+file(WRITE "${WORK}/source/readme_example.cmake" "${CMAKE_MATCH_1}")
 
 set(flags "")
 if(SANITIZE)
@@ -30,5 +35,5 @@ run("${CMAKE_COMMAND}" --build "${WORK}/build")
 # A server of this test's own, in place of the user's.
 set(ENV{COORD_URL} "embedded://?private")
 run("${WORK}/build/consumer")
-run("${WORK}/build/readme_example")
+run("${WORK}/build/app")
 file(REMOVE_RECURSE "${WORK}")

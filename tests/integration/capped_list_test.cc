@@ -1086,7 +1086,7 @@ TEST_F(ListProgramTest, JsonIsAnObjectALineWithTheNumberAndWhatWasMissedFirst) {
     }
     return values;
   };
-  const Json missed = {{"missed", 1}};
+  const Json missed = {{"missed", 1}, {"newest", first.sequence + 3}};
   const Json third = {{"sequence", first.sequence + 2}, {"value", "c"}};
   const Json last = {{"sequence", first.sequence + 3}, {"value", {{"base64", "/w=="}}}};
   EXPECT_THAT(lines(Run({"newest", "events", "--json"}).out), ElementsAre(third, last));

@@ -206,7 +206,7 @@ TEST(DemoTest, EveryNumberIsRight) {
   EXPECT_THAT(result.out, HasSubstr("All right"));
   EXPECT_THAT(result.out, Not(HasSubstr("WRONG")));
   const std::vector<std::string> scenes = Scenes(result.out);
-  ASSERT_EQ(scenes.size(), 8u) << result.out;
+  ASSERT_EQ(scenes.size(), 12u) << result.out;
 
   const std::string& lock = scenes[0];
   EXPECT_THAT(lock, ContainsRegex("from one's release to the next one's grant: p50 [0-9.]+ [mu]?s, "
@@ -231,6 +231,10 @@ TEST(DemoTest, EveryNumberIsRight) {
   EXPECT_THAT(scenes[3],
               ContainsRegex("\n  ok     with one of three there is an error within 1 s"));
   ExpectTurns(scenes[3]);
+  EXPECT_THAT(scenes[5], ContainsRegex("\n  ok     exactly 50 together, and nobody more than "));
+  EXPECT_THAT(scenes[7], HasSubstr("\n  ok     it was told that it had missed 19\n"));
+  EXPECT_THAT(scenes[9], ContainsRegex("\n  ok     exactly one took it over: [A-H]\n"));
+  EXPECT_THAT(scenes[11], ContainsRegex("\n  ok     with ids all [0-9]+ additions counted "));
 }
 
 TEST(DemoTest, AClaimThatIsFalseIsSaidAndEndsWith1) {
@@ -253,9 +257,18 @@ TEST(DemoTest, AClaimThatIsFalseIsSaidAndEndsWith1) {
     EXPECT_OK(mutex.ForceRelease());
     return demo.out().find("\n2. ") != std::string::npos;
   }));
+  // And counts one more than was asked for.
+  ASSERT_TRUE(Eventually(
+      [&] {
+        const Reply keys = redis.Command({"KEYS", "coord:{demo-*-cut}:count"});
+        if (!keys.is_array() || keys.items().empty()) return false;
+        return redis.Integer({"INCR", keys.items()[0].text()}) > 0;
+      },
+      absl::Seconds(60)));
   const ProcessResult result = demo.Wait(absl::Seconds(90));
   EXPECT_EQ(result.exit_code, 1) << result.out << result.err;
   EXPECT_THAT(result.out, HasSubstr("\n  WRONG  two were inside at once: "));
+  EXPECT_THAT(result.out, ContainsRegex("\n  WRONG  with ids [0-9]+ additions counted as "));
   EXPECT_THAT(result.err, HasSubstr("WRONG: two were inside at once: "));
   EXPECT_THAT(result.out, Not(HasSubstr("All right")));
 }
@@ -267,7 +280,7 @@ TEST(DemoTest, LeavesNothingOnTheServer) {
   const auto report = nlohmann::json::parse(result.out, nullptr, /*allow_exceptions=*/false);
   ASSERT_FALSE(report.is_discarded()) << result.out;
   EXPECT_EQ(report["ok"], true);
-  ASSERT_EQ(report["scenes"].size(), 8u);
+  ASSERT_EQ(report["scenes"].size(), 12u);
   const auto& lock = report["scenes"][0];
   EXPECT_GE(lock["last_token"].get<std::int64_t>() - lock["first_token"].get<std::int64_t>(),
             lock["held"].get<std::int64_t>() - 1);

@@ -1,0 +1,57 @@
+# Makes C++ of README.md's examples, so that each is compiled as it stands: every block fenced as ```cpp that is no whole program
+# becomes a function that takes a connected client. cmake -DREADME=... -DHEADERS=coord/a.h,coord/b.h -DOUT=... -P readme_examples.cmake
+cmake_minimum_required(VERSION 3.25)
+file(READ "${README}" rest)
+set(line 1)
+set(number 0)
+set(functions "")
+set(table "")
+set(begin "\n```cpp\n")
+set(end "\n```\n")
+# Steps over the first `length` characters of what is left.
+macro(skip length)
+  string(SUBSTRING "${rest}" 0 ${length} passed)
+  string(SUBSTRING "${rest}" ${length} -1 rest)
+  string(REGEX REPLACE "[^\n]" "" passed "${passed}")
+  string(LENGTH "${passed}" lines)
+  math(EXPR line "${line} + ${lines}")
+endmacro()
+while(TRUE)
+  string(FIND "${rest}" "${begin}" at)
+  if(at EQUAL -1)
+    break()
+  endif()
+  math(EXPR at "${at} + 8")
+  skip(${at})
+  string(FIND "${rest}" "${end}" length)
+  if(length EQUAL -1)
+    message(FATAL_ERROR "README.md, line ${line}: a block that does not end")
+  endif()
+  string(SUBSTRING "${rest}" 0 ${length} block)
+  # A whole program is built and run by install.consumer.
+  if(NOT block MATCHES "^#include")
+    math(EXPR number "${number} + 1")
+    string(APPEND functions "void Example${number}(const coord::Client& client) {\n#line ${line} \"README.md\"\n${block}\n}\n\n")
+    string(APPEND table "    {${line}, Example${number}, R\"README(${block})README\"},\n")
+  endif()
+  skip(${length})
+endwhile()
+string(REPLACE "," ";" headers "${HEADERS}")
+set(includes "")
+foreach(header IN LISTS headers)
+  string(APPEND includes "#include \"${header}\"\n")
+endforeach()
+file(WRITE "${OUT}" "// Made of README.md by tests/readme_examples.cmake.
+#include <iostream>
+${includes}#include \"tests/support/readme_example.h\"
+
+namespace {
+
+${functions}}  // namespace
+
+const std::vector<coord::testing::ReadmeExample>& coord::testing::ReadmeExamples() {
+  static const std::vector<ReadmeExample> examples = {
+${table}  };
+  return examples;
+}
+")
