@@ -117,7 +117,8 @@ TEST(JsonFaultTest, ApplyWithAnOperationIdCountsExactlyWhileRepliesAreLost) {
       << " others were too late";
 }
 
-TEST(JsonFaultTest, UpdateCountsExactlyWhileRepliesAreLost) {
+// `found`: how many were applied that said it was unknown.
+void CountUpdates(std::int64_t& found) {
   constexpr int kOperations = 60;
   RedisServer server({.port = 0});
   FaultProxy proxy(server.tcp_url());
@@ -160,17 +161,20 @@ TEST(JsonFaultTest, UpdateCountsExactlyWhileRepliesAreLost) {
   const Json json = Json::parse(text.value_or("{}"));
   std::map<std::string, int> times;
   for (const Json& mark : json["marks"]) ++times[mark];
-  std::int64_t found = 0;
   for (const auto& [mark, count] : times) {
     EXPECT_EQ(count, 1) << mark << " was applied more than once";
     EXPECT_FALSE(failed.contains(mark)) << mark << " is reported as failed, and was applied";
     found += unknown.contains(mark) ? 1 : 0;
   }
   for (const std::string& mark : done) EXPECT_TRUE(times.contains(mark)) << mark << " was lost";
-  RecordProperty("unknown", std::to_string(unknown.size()));
-  RecordProperty("failed", std::to_string(failed.size()));
-  EXPECT_GT(found, 0) << "no reply was lost for good, so nothing was shown";
   EXPECT_EQ(json["n"], static_cast<std::int64_t>(done.size()) + found);
+}
+
+TEST(JsonFaultTest, UpdateCountsExactlyWhileRepliesAreLost) {
+  std::int64_t found = 0;
+  // On a slow machine it may be that no reply is lost for good.
+  for (int attempt = 0; attempt < 5 && found == 0; ++attempt) CountUpdates(found);
+  EXPECT_GT(found, 0) << "no reply was lost for good, so nothing was shown";
 }
 
 }  // namespace
