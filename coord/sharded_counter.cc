@@ -315,7 +315,8 @@ absl::Status ShardedCounter::Core::Flush(const internal::CallLimits& limits) {
       if (closed_) {
         failed = internal::MakeStatus(absl::StatusCode::kFailedPrecondition, "it is closed");
       } else if (flush_.Reached(target) || flush_.empty()) {
-        const std::int64_t forgotten = flush_.TakeForgotten();
+        // Who is told by on_loss has been, or will be.
+        const std::int64_t forgotten = options_.on_loss ? 0 : flush_.TakeForgotten();
         return forgotten == 0 ? absl::OkStatus() : Forgotten(forgotten);
       } else if (flush_.asking()) {
         failed =
@@ -327,9 +328,7 @@ absl::Status ShardedCounter::Core::Flush(const internal::CallLimits& limits) {
         absl::StatusOr<std::optional<Sending>> begun = Begin(now);
         if (!begun.ok()) {
           failed = begun.status();
-        } else if (!*begun) {
-          continue;
-        } else {
+        } else if (*begun) {
           if (flush_.Splits(target)) ++target;
           request = std::move((*begun)->request);
           const absl::Time until = (*begun)->what.repeat_until;
@@ -340,6 +339,7 @@ absl::Status ShardedCounter::Core::Flush(const internal::CallLimits& limits) {
       }
     }
     TellLosses();
+    if (!request && failed.ok()) continue;
     if (!request) return Still(failed);
     const absl::StatusOr<Reply> reply = session_.Execute(*std::move(request), within);
     absl::Status status;

@@ -386,6 +386,29 @@ TEST(ShardedCounterFaultTest, WhatTheServerMayHaveForgottenIsReportedOnceAndNotS
   }
 }
 
+TEST(ShardedCounterFaultTest, OnLossIsToldOfWhatIsForgottenThoughNothingElseIsToBeFlushed) {
+  RedisServer server({.port = 0});
+  FaultProxy proxy(server.url());
+  const Client client = ConnectTo(
+      proxy.url(), {.timeout = absl::Milliseconds(50), .operation_window = absl::Seconds(1)});
+  std::atomic<std::int64_t> unknown = 0;
+  ShardedCounterOptions options = Lazy();
+  options.on_loss = [&](std::int64_t amount, const absl::Status& why) {
+    EXPECT_TRUE(IsOutcomeUnknown(why)) << why;
+    unknown += amount;
+  };
+  ShardedCounter hits(client, "hits", options);
+  EXPECT_TRUE(Eventually([&] { return Counter(client, "hits").Get().ok(); }));
+  hits.Add(7);
+  // Nothing of it is answered for longer than the server remembers.
+  proxy.Set(Direction::kReplies, {.drop = true});
+  const testing::Stopwatch since;
+  EXPECT_FALSE(hits.Flush().ok());
+  ASSERT_TRUE(Eventually([&] { return since.elapsed() > absl::Milliseconds(1000); }));
+  EXPECT_TRUE(Eventually([&] { return hits.Flush().ok(); })) << "it is on_loss that says it";
+  EXPECT_TRUE(Eventually([&] { return unknown == 7; }));
+}
+
 TEST(ShardedCounterFaultTest, WithoutAServerTheDestructorReportsTheLossInTime) {
   RedisServer server;
   const Client client = ConnectTo(server.url());
