@@ -337,13 +337,14 @@ TEST(ShardedCounterFaultTest, PastHalfTheWindowAFlushIsResolvedAndNotRepeated) {
     const testing::Stopwatch since;
     EXPECT_FALSE(hits.Flush().ok());
     ASSERT_TRUE(Eventually([&] { return since.elapsed() > absl::Milliseconds(3200); }));
+    // Before, since the background may be quicker than we are; it sends a script's text at first.
+    redis.Command({"CONFIG", "RESETSTAT"});
     proxy.Heal();
     proxy.ResetConnections();
-    redis.Command({"CONFIG", "RESETSTAT"});
     ASSERT_TRUE(Eventually([&] { return hits.Flush().ok(); }));
     EXPECT_EQ(redis.Text({"GET", kKey}), "7");
     // One to ask; one more to add what had not arrived.
-    EXPECT_GE(CommandCalls(redis, "evalsha"), arrives ? 1 : 2);
+    EXPECT_GE(CommandCalls(redis, "evalsha") + CommandCalls(redis, "eval"), arrives ? 1 : 2);
   }
 }
 
