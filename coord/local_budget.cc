@@ -101,6 +101,10 @@ class LocalBudget::Core final : public internal::Beat,
  private:
   absl::StatusOr<RateDecision> Fetch(const RateLimiter& limiter, std::int64_t cost,
                                      const CallOptions& call);
+  // One question, after others' have been waited for; nullopt to ask again.
+  std::optional<absl::StatusOr<RateDecision>> FetchOnce(const RateLimiter& limiter,
+                                                        std::int64_t cost, const CallOptions& call,
+                                                        const internal::CallLimits& limits);
   // Whether permits came that can be spent.
   bool Settle(const RateDecision& answer, absl::Time sent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Schedule();
@@ -164,6 +168,16 @@ absl::StatusOr<RateDecision> LocalBudget::Core::Fetch(const RateLimiter& limiter
   std::optional<std::stop_callback<decltype(wake)>> on_stop;
   if (limits->stop.stop_possible()) on_stop.emplace(limits->stop, wake);
 
+  // More than once only where others took, in the meantime, what was counted on.
+  while (true) {
+    std::optional<absl::StatusOr<RateDecision>> decision = FetchOnce(limiter, cost, call, *limits);
+    if (decision) return *std::move(decision);
+  }
+}
+
+std::optional<absl::StatusOr<RateDecision>> LocalBudget::Core::FetchOnce(
+    const RateLimiter& limiter, std::int64_t cost, const CallOptions& call,
+    const internal::CallLimits& limits) {
   std::int64_t wanted = 0;
   absl::Time sent;
   {
@@ -174,22 +188,22 @@ absl::StatusOr<RateDecision> LocalBudget::Core::Fetch(const RateLimiter& limiter
       if (block_.Take(cost, sent)) return Allowed(cost, sent);
       if (!block_.MayAsk(cost, sent)) return Denied(cost, sent);
       if (!fetching_) break;
-      const bool stopped = limits->stop.stop_requested();
-      if (stopped || internal::Passed(limits->deadline)) {
+      const bool stopped = limits.stop.stop_requested();
+      if (stopped || internal::Passed(limits.deadline)) {
         return internal::MakeStatus(
             stopped ? absl::StatusCode::kCancelled : absl::StatusCode::kDeadlineExceeded,
             StrCat(Title(), ": another thread's request for permits was not answered in time"));
       }
-      changed_.WaitUntil(mutex_, limits->deadline);
+      changed_.WaitUntil(mutex_, limits.deadline);
     }
     fetching_ = true;
     wanted = block_.Wanted(cost, sent);
   }
   CallOptions rest = call;
   // What was left of it may have gone in waiting for the others.
-  rest.timeout = std::max(internal::TimeUntil(limits->deadline), absl::Microseconds(1));
+  rest.timeout = std::max(internal::TimeUntil(limits.deadline), absl::Microseconds(1));
   const absl::StatusOr<RateDecision> answer = limiter.TakeUpTo(name_, wanted, rest);
-  absl::StatusOr<RateDecision> decision = RateDecision();
+  std::optional<absl::StatusOr<RateDecision>> decision;
   {
     MutexLock lock(mutex_);
     fetching_ = false;
@@ -201,7 +215,7 @@ absl::StatusOr<RateDecision> LocalBudget::Core::Fetch(const RateLimiter& limiter
     if (block_.Take(cost, now)) {
       decision = Allowed(cost, now);
     } else if (in_time) {
-      decision = Denied(cost, now);
+      if (answer->taken == 0 || !block_.MayAsk(cost, now)) decision = Denied(cost, now);
     } else {
       decision = internal::MakeStatus(
           absl::StatusCode::kUnavailable,

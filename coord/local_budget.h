@@ -61,7 +61,7 @@ class LocalBudget {
   // Takes `cost` permits, or none. No round trip and no allocation while they are here; none
   // either when the limiter's last answer denies it, which is believed for a second at most, as
   // others may give permits back. Else one round trip, for which all callers wait who find too few,
-  // each within its own time.
+  // each within its own time; and another where they took meanwhile what was here before.
   //
   // Of the decision, `remaining` is what is left here; reset_after and retry_after go by the
   // limiter's last answer, as if nobody else took any. An error is RateLimiter::TakeUpTo's: while

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <limits>
 #include <optional>
 #include <string>
 #include <utility>
@@ -13,7 +12,7 @@
 #include "coord/counter.h"
 #include "coord/deployment/background.h"
 #include "coord/deployment/session.h"
-#include "coord/errors.h"
+#include "coord/internal/counter_flush.h"
 #include "coord/internal/deadline.h"
 #include "coord/internal/once.h"
 #include "coord/internal/status.h"
@@ -25,30 +24,24 @@
 namespace coord {
 namespace {
 
+using internal::Clamp;
+using internal::CounterFlush;
 using internal::MutexLock;
 using internal::Quoted;
 using internal::StrCat;
+using internal::Wide;
 
-__extension__ using Wide = __int128;
-
-constexpr std::int64_t kLeast = std::numeric_limits<std::int64_t>::min();
-constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
 // What a shard takes in one addition, and from where on it is emptied at once. The distance from
 // there to its end is that of 2^30 additions, more than can be under way.
 constexpr std::int64_t kSmall = std::int64_t{1} << 32;
 constexpr std::int64_t kFull = std::int64_t{1} << 62;
 constexpr int kShardBits = 4;
-// Between attempts after failures, however long the interval is: the server does not remember for
-// ever.
-constexpr absl::Duration kLongestPause = absl::Seconds(1);
+// Until the next attempt where there were no random bits for an id.
+constexpr absl::Duration kNoBitsPause = absl::Seconds(1);
 // How long a client that closes lets us try (Session::Close waits no longer).
 constexpr absl::Duration kLastWords = absl::Milliseconds(300);
 
 bool Within(std::int64_t value, std::int64_t limit) { return value >= -limit && value <= limit; }
-
-std::int64_t Clamp(Wide value) {
-  return static_cast<std::int64_t>(std::clamp<Wide>(value, kLeast, kMost));
-}
 
 absl::Status CheckOptions(const ShardedCounterOptions& options) {
   if (options.flush_interval < absl::Milliseconds(1) || options.flush_interval > absl::Hours(1)) {
@@ -72,12 +65,15 @@ std::size_t ShardOfThread() {
 
 }  // namespace
 
-// Every unit that was added is in exactly one place: a shard, pending_, or the one flush op_.
+// Every unit that was added is in exactly one place: a shard, or flush_.
 class ShardedCounter::Core final : public internal::Beat,
                                    public std::enable_shared_from_this<ShardedCounter::Core> {
  public:
   Core(internal::Session& session, std::string_view name, ShardedCounterOptions options)
-      : session_(session), name_(name), options_(std::move(options)) {
+      : session_(session),
+        name_(name),
+        options_(std::move(options)),
+        flush_({options_.flush_interval, session.options().operation_window}) {
     usable_ = CheckOptions(options_);
     absl::StatusOr<std::string> key = session.Key("counter", name, "count");
     if (!key.ok()) {
@@ -91,7 +87,7 @@ class ShardedCounter::Core final : public internal::Beat,
     if (session_.forked()) return AddInChild(amount);
     if (!Within(amount, kSmall)) {
       MutexLock lock(mutex_);
-      pending_ += amount;
+      flush_.Put(amount);
     } else {
       const std::int64_t before = shards_[ShardOfThread()].sum.fetch_add(amount);
       if (!Within(before, kFull)) {
@@ -106,10 +102,8 @@ class ShardedCounter::Core final : public internal::Beat,
   absl::StatusOr<std::int64_t> Exact(const Client& client, const CallOptions& call);
   std::int64_t Approximate();
   std::int64_t Pending();
-  // What is lost with us: that which may have been applied, and that which is not.
-  struct Loss {
-    std::int64_t unknown = 0;
-    std::int64_t amount = 0;
+  // What is lost with us.
+  struct Loss : CounterFlush::Loss {
     absl::Status why;
   };
   Loss Close(const CallOptions& call);
@@ -132,20 +126,12 @@ class ShardedCounter::Core final : public internal::Beat,
   void Closed() override {
     MutexLock lock(mutex_);
     last_words_ = session_.clock().Now() + kLastWords;
-    if (!asking_) next_ = absl::InfinitePast();
+    if (!flush_.asking()) next_ = absl::InfinitePast();
   }
   // A client that closes lets us bring what is here.
   bool owed() const override { return true; }
 
  private:
-  // One flush, until its outcome is known.
-  struct Operation {
-    std::int64_t amount;
-    OperationId id;
-    std::uint64_t number;
-    absl::Time doubtful = absl::InfiniteFuture();  // since when it may have been applied
-    bool resolving = false;                        // what was asked is what became of it
-  };
   struct alignas(64) Shard {
     std::atomic<std::int64_t> sum{0};
   };
@@ -154,27 +140,20 @@ class ShardedCounter::Core final : public internal::Beat,
   void Wake();
   void Collect() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     for (Shard& shard : shards_) {
-      if (shard.sum.load() != 0) pending_ += shard.sum.exchange(0);
+      if (shard.sum.load() != 0) flush_.Put(shard.sum.exchange(0));
     }
   }
-  Wide Local() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return pending_ + (op_ ? op_->amount : 0);
-  }
   // What to send now, if there is something; the answer goes to Settle.
-  absl::StatusOr<std::optional<internal::Request>> Begin(absl::Time now)
+  struct Sending {
+    internal::Request request;
+    CounterFlush::Ask what;
+  };
+  absl::StatusOr<std::optional<Sending>> Begin(absl::Time now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Settle(const absl::StatusOr<Reply>& reply, absl::Time sent, absl::Time now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status SettleValue(std::string_view value, bool applied)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // It has not been applied and never will be.
-  void Withdraw() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    pending_ += op_->amount;
-    op_.reset();
-  }
   void TellLosses();
   absl::Status Forgotten(std::int64_t amount) const;
-  absl::Duration Window() const { return session_.options().operation_window; }
   absl::Status Still(const absl::Status& why);
 
   internal::Session& session_;
@@ -189,14 +168,7 @@ class ShardedCounter::Core final : public internal::Beat,
 
   internal::Mutex mutex_;
   internal::CondVar changed_;
-  Wide pending_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::optional<Operation> op_ ABSL_GUARDED_BY(mutex_);
-  std::uint64_t begun_ ABSL_GUARDED_BY(mutex_) = 0;    // number of the last one
-  std::uint64_t settled_ ABSL_GUARDED_BY(mutex_) = 0;  // of the last that was applied
-  bool asking_ ABSL_GUARDED_BY(mutex_) = false;        // somebody waits for an answer for op_
-  std::int64_t known_ ABSL_GUARDED_BY(mutex_) = 0;     // the server's value
-  Wide unsaid_ ABSL_GUARDED_BY(mutex_) = 0;            // given up, and nobody was there to be told
-  int failures_ ABSL_GUARDED_BY(mutex_) = 0;
+  CounterFlush flush_ ABSL_GUARDED_BY(mutex_);
   absl::Time next_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
   absl::Time last_words_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();  // client closes by then
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
@@ -214,47 +186,36 @@ void ShardedCounter::Core::Wake() {
   {
     MutexLock lock(mutex_);
     if (closed_ || !usable_.ok()) return;
-    if (!asking_) next_ = std::min(next_, session_.clock().Now() + options_.flush_interval);
+    if (!flush_.asking()) next_ = std::min(next_, session_.clock().Now() + options_.flush_interval);
   }
   if (session_.background().Add(shared_from_this())) session_.background().Reschedule(*this);
 }
 
-absl::StatusOr<std::optional<internal::Request>> ShardedCounter::Core::Begin(absl::Time now) {
+absl::StatusOr<std::optional<ShardedCounter::Core::Sending>> ShardedCounter::Core::Begin(
+    absl::Time now) {
   Collect();
-  // The server keeps what became of an operation for its window; nobody can tell later.
-  if (op_ && now >= op_->doubtful + Window() - Window() / 8) {
-    unsaid_ += op_->amount;
-    op_.reset();
-  }
-  if (!op_) {
-    if (pending_ == 0) return std::optional<internal::Request>();
-    op_.emplace(Operation{Clamp(pending_), OperationId::New(), ++begun_});
-    pending_ -= op_->amount;
-  }
-  const std::string amount = StrCat(op_->amount);
+  std::optional<CounterFlush::Ask> what = flush_.Begin(now);
+  if (!what) return std::optional<Sending>();
+  const std::string amount = StrCat(what->amount);
   const std::initializer_list<std::string_view> arguments = {amount,   "", "",
                                                              "reject", "", "create"};
   absl::StatusOr<std::optional<internal::Once>> once =
-      internal::PrepareOnce(session_, "counter", name_, op_->id, 'c', arguments);
+      internal::PrepareOnce(session_, "counter", name_, what->id, 'c', arguments);
   if (!once.ok()) {  // no random bits for an id
-    Withdraw();
+    flush_.Withdraw();
     return once.status();
   }
-  // A repetition must not arrive after the window, so from its half on we only ask.
-  op_->resolving = now >= op_->doubtful + Window() / 2;
-  std::optional<internal::Request> request;
-  if (op_->resolving) {
-    request = internal::Bind(internal::kOperationResolve, {(*once)->recent, (*once)->older},
-                             {(*once)->id, "c", (*once)->window_ms});
-  } else {
-    std::vector<std::string_view> keys = {key_}, args = arguments;
-    (*once)->AppendTo(keys, args);
-    request = internal::Request::Call(internal::kCounterAdd, keys, args);
-    request->set_retry_safe(true);
-  }
-  asking_ = true;
   next_ = absl::InfiniteFuture();
-  return request;
+  if (what->resolving) {
+    return Sending{internal::Bind(internal::kOperationResolve, {(*once)->recent, (*once)->older},
+                                  {(*once)->id, "c", (*once)->window_ms}),
+                   *std::move(what)};
+  }
+  std::vector<std::string_view> keys = {key_}, args = arguments;
+  (*once)->AppendTo(keys, args);
+  internal::Request request = internal::Request::Call(internal::kCounterAdd, keys, args);
+  request.set_retry_safe(true);
+  return Sending{std::move(request), *std::move(what)};
 }
 
 void ShardedCounter::Core::TellLosses() {
@@ -262,8 +223,7 @@ void ShardedCounter::Core::TellLosses() {
   std::int64_t amount = 0;
   {
     MutexLock lock(mutex_);
-    amount = Clamp(unsaid_);
-    unsaid_ -= amount;
+    amount = flush_.TakeForgotten();
   }
   if (amount == 0) return;
   session_.Post([tell = options_.on_loss, amount, why = Forgotten(amount)] { tell(amount, why); });
@@ -277,49 +237,11 @@ absl::Status ShardedCounter::Core::Forgotten(std::int64_t amount) const {
       internal::kOutcomeUnknown);
 }
 
-absl::Status ShardedCounter::Core::SettleValue(std::string_view value, bool applied) {
-  const std::optional<std::int64_t> number = internal::ParseInt64(value);
-  if (!number) {
-    return internal::MakeStatus(absl::StatusCode::kDataLoss,
-                                StrCat("counter_add answered ", Quoted(value)));
-  }
-  known_ = *number;
-  if (applied) {
-    settled_ = op_->number;
-    op_.reset();
-    return absl::OkStatus();
-  }
-  const std::int64_t amount = op_->amount;
-  Withdraw();
-  return internal::MakeStatus(
-      absl::StatusCode::kOutOfRange,
-      StrCat("the counter is ", *number, ", and ", amount, " more would leave 64 bits"));
-}
-
 absl::Status ShardedCounter::Core::Settle(const absl::StatusOr<Reply>& reply, absl::Time sent,
                                           absl::Time now) {
-  absl::Status status;
-  asking_ = false;
   changed_.NotifyAll();
-  if (!op_) return reply.status();  // closed, and accounted for
-  if (!reply.ok()) {
-    status = reply.status();
-    if (IsOutcomeUnknown(status) && !op_->resolving) op_->doubtful = std::min(op_->doubtful, sent);
-  } else if (!op_->resolving) {
-    const auto items = reply->items();
-    status = items.size() == 2 ? SettleValue(items[0].text(), items[1].integer() == 1)
-                               : SettleValue(reply->ToDebugString(), false);
-  } else if (reply->is_nil()) {
-    Withdraw();  // goes again, as another
-  } else {
-    const std::string_view text = reply->text();
-    const auto blank = std::min(text.find(' '), text.size());
-    status = SettleValue(text.substr(0, blank), text.substr(blank) == " 1");
-  }
-  failures_ = status.ok() ? 0 : std::min(failures_ + 1, 20);
-  absl::Duration pause = std::min(options_.flush_interval, kLongestPause);
-  for (int i = 0; i < failures_ && pause < kLongestPause; ++i) pause *= 2;
-  next_ = now + (failures_ == 0 ? options_.flush_interval : std::min(pause, kLongestPause));
+  absl::Status status = flush_.Settle(reply, sent);
+  next_ = now + flush_.Pause();
   return status;
 }
 
@@ -330,17 +252,17 @@ std::optional<internal::Beat::Ask> ShardedCounter::Core::Tick(absl::Time now) {
     MutexLock lock(mutex_);
     if (closed_) return std::nullopt;
     next_ = absl::InfiniteFuture();
-    if (asking_) return std::nullopt;
+    if (flush_.asking()) return std::nullopt;
     const bool closing = last_words_ != absl::InfiniteFuture();
     awake_.store(false);
     // Who adds from here on wakes us; what was added before is seen.
-    absl::StatusOr<std::optional<internal::Request>> request = Begin(now);
-    if (request.ok() && *request && now < last_words_) {
+    absl::StatusOr<std::optional<Sending>> sending = Begin(now);
+    if (sending.ok() && *sending && now < last_words_) {
       awake_.store(true);
-      ask = Ask{*std::move(*request), session_.options().timeout};
+      ask = Ask{std::move((*sending)->request), session_.options().timeout};
     } else {
-      if (request.ok() && *request) asking_ = false;
-      if (!request.ok()) next_ = now + kLongestPause;
+      flush_.NotSent();
+      if (!sending.ok()) next_ = now + kNoBitsPause;
       leave = closing;
     }
   }
@@ -377,7 +299,7 @@ absl::Status ShardedCounter::Core::Flush(const internal::CallLimits& limits) {
   {
     MutexLock lock(mutex_);
     Collect();
-    target = begun_ + (pending_ != 0 ? 1 : 0);
+    target = flush_.Target();
   }
   while (true) {
     std::optional<internal::Request> request;
@@ -386,39 +308,38 @@ absl::Status ShardedCounter::Core::Flush(const internal::CallLimits& limits) {
     absl::Time now;
     {
       MutexLock lock(mutex_);
-      while (asking_ && settled_ < target && !limits.stop.stop_requested() &&
+      while (flush_.asking() && !flush_.Reached(target) && !limits.stop.stop_requested() &&
              !internal::Passed(limits.deadline)) {
         changed_.WaitUntil(mutex_, limits.deadline);
       }
       if (closed_) {
         failed = internal::MakeStatus(absl::StatusCode::kFailedPrecondition, "it is closed");
-      } else if (settled_ >= target || (!op_ && pending_ == 0)) {
-        if (unsaid_ == 0) return absl::OkStatus();
-        return Forgotten(Clamp(std::exchange(unsaid_, 0)));
-      } else if (asking_) {
+      } else if (flush_.Reached(target) || flush_.empty()) {
+        // Who is told by on_loss has been, or will be.
+        const std::int64_t forgotten = options_.on_loss ? 0 : flush_.TakeForgotten();
+        return forgotten == 0 ? absl::OkStatus() : Forgotten(forgotten);
+      } else if (flush_.asking()) {
         failed =
             internal::MakeStatus(limits.stop.stop_requested() ? absl::StatusCode::kCancelled
                                                               : absl::StatusCode::kDeadlineExceeded,
                                  "a flush under way was not answered in time");
       } else {
         now = session_.clock().Now();
-        absl::StatusOr<std::optional<internal::Request>> begun = Begin(now);
+        absl::StatusOr<std::optional<Sending>> begun = Begin(now);
         if (!begun.ok()) {
           failed = begun.status();
-        } else if (!*begun) {
-          continue;
-        } else {
-          request = *std::move(begun);
-          // What does not fit into one goes in several.
-          if (op_->number == target && pending_ != 0 && Clamp(Local()) != Local()) ++target;
-          if (!op_->resolving) {
-            const absl::Time until = std::min(now, op_->doubtful) + Window() / 2;
+        } else if (*begun) {
+          if (flush_.Splits(target)) ++target;
+          request = std::move((*begun)->request);
+          const absl::Time until = (*begun)->what.repeat_until;
+          if (until != absl::InfiniteFuture()) {
             within.deadline = std::min(within.deadline, internal::DeadlineAfter(until - now));
           }
         }
       }
     }
     TellLosses();
+    if (!request && failed.ok()) continue;
     if (!request) return Still(failed);
     const absl::StatusOr<Reply> reply = session_.Execute(*std::move(request), within);
     absl::Status status;
@@ -441,7 +362,7 @@ absl::StatusOr<std::int64_t> ShardedCounter::Core::Exact(const Client& client,
   absl::StatusOr<std::int64_t> value = Counter(client, name_).Get(rest);
   if (value.ok()) {
     MutexLock lock(mutex_);
-    known_ = *value;
+    flush_.Learn(*value);
   }
   return value;
 }
@@ -450,33 +371,22 @@ std::int64_t ShardedCounter::Core::Approximate() {
   if (session_.forked()) return in_child_.load();
   MutexLock lock(mutex_);
   Collect();
-  return Clamp(known_ + Local());
+  return Clamp(flush_.known() + flush_.local());
 }
 
 std::int64_t ShardedCounter::Core::Pending() {
   if (session_.forked()) return in_child_.load();
   MutexLock lock(mutex_);
   Collect();
-  return Clamp(Local());
+  return Clamp(flush_.local());
 }
 
 ShardedCounter::Core::Loss ShardedCounter::Core::Rest(absl::Status why) {
-  if (session_.forked()) return {0, in_child_.exchange(0), std::move(why)};
+  if (session_.forked()) return {{0, in_child_.exchange(0)}, std::move(why)};
   MutexLock lock(mutex_);
   closed_ = true;
   Collect();
-  Loss loss;
-  // Under way counts as perhaps applied.
-  if (op_ && (asking_ || op_->doubtful != absl::InfiniteFuture())) {
-    loss.unknown = op_->amount;
-    loss.amount = Clamp(pending_);
-  } else {
-    loss.amount = Clamp(Local());
-  }
-  pending_ = 0;
-  op_.reset();
-  loss.why = std::move(why);
-  return loss;
+  return {flush_.GiveUp(), std::move(why)};
 }
 
 ShardedCounter::Core::Loss ShardedCounter::Core::Close(const CallOptions& call) {

@@ -18,8 +18,12 @@ absl::Time* LocalLimiter::Find(std::string_view key, bool make, absl::Time now) 
     });
   }
   if (arrivals_.size() >= most_keys_) return &together_;
-  if (!make) return nullptr;
-  return &arrivals_.try_emplace(std::string(key), now).first->second;
+  // It may be one of those that found no room before: it owes at most what they owe together.
+  const absl::Time first = std::max(together_, now);
+  if (!make) return first > now ? &together_ : nullptr;
+  // What is denied at first keeps that, what is not owes a permit more.
+  sweep_at_ = std::min(sweep_at_, first > now ? first : now + interval_);
+  return &arrivals_.try_emplace(std::string(key), first).first->second;
 }
 
 LocalLimiter::Decision LocalLimiter::Ask(std::string_view key, std::int64_t cost, Mode mode,

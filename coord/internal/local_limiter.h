@@ -18,7 +18,8 @@ class LocalLimiter {
  public:
   // `interval` is what one permit costs. Of at most `most_keys` keys is remembered what was taken;
   // those that come when that is full, and nothing of it forgotten by its own age, are one limit
-  // together: so there are never more let through for memory's sake.
+  // together; each that finds room again begins with what that limit owes: so there are never more
+  // let through for memory's sake.
   LocalLimiter(absl::Duration interval, std::int64_t burst, std::size_t most_keys)
       : interval_(interval), burst_(burst), most_keys_(most_keys) {}
 

@@ -5,6 +5,8 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <optional>
+#include <random>
 #include <string>
 #include <thread>
 #include <utility>
@@ -138,6 +140,92 @@ TEST(CounterFaultTest, FlushingScriptsInALoopLosesNothing) {
     while (running > 0) redis.Command({"SCRIPT", "FLUSH"});
   }
   EXPECT_EQ(redis.Text({"GET", "coord:{hits}:count"}), std::to_string(kThreads * kRounds));
+}
+
+// What a GetAndReset returned, from its reply or later.
+TEST(CounterFaultTest, WhatGetAndResetReturnedAndWhatIsLeftIsWhatWasAdded) {
+  constexpr int kThreads = 4;
+  constexpr int kRounds = 150;
+  RedisServer server;
+  FaultProxy proxy(server.url());
+  const Client adding = ConnectTo(server.url(), absl::Seconds(10));
+  const Client resetting = ConnectTo(proxy.url(), absl::Milliseconds(60));
+  std::atomic<std::int64_t> added = 0;
+  std::atomic<bool> stop = false;
+  std::int64_t taken = 0, by_reply = 0, applied_unseen = 0, never_applied = 0;
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < kThreads; ++i) {
+      threads.emplace_back([&, i] {
+        const Counter counter(adding, "hits");
+        for (std::int64_t n = i; !stop; ++n) {
+          const std::int64_t amount = n % 17 + 1;
+          const absl::StatusOr<CounterResult> result = counter.Add(amount);
+          ASSERT_OK(result.status());
+          added += amount;
+        }
+      });
+    }
+    threads.emplace_back([&] {
+      std::mt19937 random(20261121);
+      while (!stop) {
+        // Each fault meets something before the next.
+        const Direction where = random() % 2 == 0 ? Direction::kRequests : Direction::kReplies;
+        const std::uint64_t before = proxy.arrived(where);
+        switch (random() % 5) {
+          case 0:
+          case 1:
+            proxy.Set(where, {.drop = true});
+            break;
+          case 2:
+            proxy.Set(where, {.reset = true, .once = true});
+            break;
+          case 3:
+            proxy.ResetConnections();
+            break;
+          default:
+            proxy.Set(where, {.delay = absl::Milliseconds(20), .jitter = absl::Milliseconds(60)});
+        }
+        const std::uint64_t bytes = random() % 1000;
+        const absl::Duration most = absl::Milliseconds(150);  // a connection may wait for an answer
+        (void)Eventually([&] { return stop || proxy.arrived(where) > before + bytes; }, most);
+        proxy.Heal();
+        if (random() % 2 == 0) proxy.ResetConnections();
+        const std::uint64_t well = proxy.passed(Direction::kReplies);
+        (void)Eventually([&] { return stop || proxy.passed(Direction::kReplies) > well + 50; },
+                         most);
+      }
+    });
+    const Counter counter(resetting, "hits");
+    for (int round = 0; round < kRounds; ++round) {
+      const OperationId id = OperationId::New();
+      absl::StatusOr<std::int64_t> value = counter.GetAndReset(id);
+      // Asked again by hand, it is the same one.
+      if (!value.ok() && round % 2 == 0) value = counter.GetAndReset(id);
+      if (value.ok()) {
+        taken += *value;
+        ++by_reply;
+        continue;
+      }
+      absl::StatusOr<std::optional<CounterResult>> became = value.status();
+      EXPECT_TRUE(Eventually([&] {
+        became = counter.Resolve(id);
+        return became.ok();
+      })) << became.status();
+      if (!became.ok()) break;
+      if (*became) taken += (*became)->value;
+      ++(*became ? applied_unseen : never_applied);
+    }
+    stop = true;
+  }
+  // What is still held on its way must not be applied either.
+  proxy.Heal();
+  const absl::StatusOr<std::int64_t> left = Counter(adding, "hits").Get();
+  ASSERT_OK(left.status());
+  EXPECT_EQ(taken + *left, added);
+  EXPECT_GT(by_reply, 0);
+  EXPECT_GT(applied_unseen, 0) << "no reply was lost for good, so nothing was shown";
+  EXPECT_GT(never_applied, 0) << "no request was lost, so nothing was shown";
 }
 
 TEST(CounterFaultTest, AReadOnlyServerAppliesNothing) {

@@ -19,6 +19,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/support/fatal.h"
+#include "tests/support/fault_proxy.h"
 #include "tests/support/process.h"
 #include "tests/support/raw_redis.h"
 #include "tests/support/redis_server.h"
@@ -30,7 +31,9 @@ namespace coord {
 namespace {
 
 using ::coord::testing::CommandCalls;
+using ::coord::testing::Direction;
 using ::coord::testing::Eventually;
+using ::coord::testing::FaultProxy;
 using ::coord::testing::ForkAndRun;
 using ::coord::testing::Process;
 using ::coord::testing::RawRedis;
@@ -141,7 +144,8 @@ TEST_F(LocalBudgetTest, ReturnGivesBackWhatIsHere) {
   const std::int64_t calls = Calls();
   ASSERT_OK(budget.Return());
   EXPECT_EQ(Calls(), calls);
-  EXPECT_TRUE(Takes(budget, 93));
+  // Here it is known later, by as long as the answer was on its way.
+  EXPECT_TRUE(Eventually([&] { return Takes(budget, 93); }));
 }
 
 TEST_F(LocalBudgetTest, TheDestructorGivesBackWhatIsHere) {
@@ -233,6 +237,21 @@ TEST_F(LocalBudgetTest, AReturnThatFailsSaysHowManyItWas) {
   EXPECT_FALSE(status.ok());
   EXPECT_THAT(status.ToString(), HasSubstr("9 permits not given back"));
   EXPECT_EQ(budget.held(), 0);
+}
+
+TEST_F(LocalBudgetTest, WhoseShareOthersTookMeanwhileIsNotDeniedForIt) {
+  FaultProxy proxy(server_.url());
+  const Client client = ConnectTo(proxy.url());
+  LocalBudget budget(client, Slow(100), "mails", Blocks(5));
+  ASSERT_TRUE(Takes(budget));
+  proxy.Set(Direction::kReplies, {.hold = true});
+  std::atomic<bool> allowed = false;
+  std::thread taker([&] { allowed = Takes(budget, 6); });  // 4 are here, and 5 are asked for
+  EXPECT_TRUE(Eventually([&] { return proxy.held(Direction::kReplies) > 0; }));
+  EXPECT_TRUE(Takes(budget, 4));
+  proxy.Heal();
+  taker.join();
+  EXPECT_TRUE(allowed);
 }
 
 TEST_F(LocalBudgetTest, NobodyWaitsLongerThanItsTimeout) {

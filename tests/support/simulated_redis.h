@@ -11,7 +11,9 @@
 // Replies and errors are those of Redis 7.0 to a RESP2 connection, to the byte;
 // simulated_redis_differential_test.cc compares them with a real server. Where it differs:
 //
-// - A command, option or Lua function that is not simulated ends the test program and says so.
+// - A command, option or Lua function that is not simulated ends the test program and says so; but
+//   cjson.decode raises an error, whatever it is given: where it finds something for a script
+//   quickly, the slow way is what runs here.
 // - SMEMBERS answers in sorted order, HGETALL in the order of insertion; a real server promises
 //   neither.
 // - Expired keys go when they are looked at, or with RemoveExpired(), never by themselves. So after

@@ -126,6 +126,7 @@ const std::unordered_map<std::string_view, SimulatedStore::Handler>& SimulatedSt
         {"expiretime", 2, &S::ExpireTime},
         {"pexpiretime", 2, &S::PExpireTime},
         {"persist", 2, &S::Persist},
+        {"rename", 3, &S::Rename},
         {"time", 1, &S::Time},
         {"publish", 3, &S::Publish},
         {"spublish", 3, &S::SPublish},
@@ -327,6 +328,17 @@ Reply SimulatedStore::Persist(Args a) {
   return Reply::Integer(1);
 }
 
+Reply SimulatedStore::Rename(Args a) {
+  if (Live(a[1]) == nullptr) return Error("ERR no such key");
+  if (a[1] != a[2]) {
+    auto moved = keys_.extract(a[1]);
+    moved.key() = a[2];
+    keys_.erase(a[2]);
+    keys_.insert(std::move(moved));
+  }
+  return Ok();
+}
+
 // The server itself.
 
 Reply SimulatedStore::Time(Args) {
@@ -358,8 +370,7 @@ Reply SimulatedStore::FlushAll(Args a) {
 }
 
 Reply SimulatedStore::Info(Args a) {
-  const std::string server =
-      StrCat("# Server\r\nredis_version:7.0.15\r\nrun_id:", run_id_, "\r\n");
+  const std::string server = StrCat("# Server\r\nredis_version:7.0.15\r\nrun_id:", run_id_, "\r\n");
   if (a.size() == 2 && Lower(a[1]) == "server") return Bulk(server);
   if (a.size() != 1) NotSimulated("INFO of another section than server");
   // Of all sections no more than what the scripts look for.

@@ -123,6 +123,7 @@ class SimulatedStore {
   Reply ExpireTime(Args a) { return TimeToLive(a, true, true); }
   Reply PExpireTime(Args a) { return TimeToLive(a, false, true); }
   Reply Persist(Args a);
+  Reply Rename(Args a);
 
   // The server itself.
   Reply Time(Args a);

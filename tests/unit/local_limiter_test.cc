@@ -89,8 +89,35 @@ TEST(LocalLimiterTest, KeysThatFindNoRoomAreOneLimitTogether) {
   // Those that are remembered lose nothing by it.
   EXPECT_TRUE(limiter.Ask("a", 1, Mode::kTake, kStart).allowed);
   EXPECT_FALSE(limiter.Ask("a", 1, Mode::kTake, kStart).allowed);
-  // b and c are whole again.
-  EXPECT_TRUE(limiter.Ask("f", 2, Mode::kTake, kStart + 10 * kMs).allowed);
+  // b and c are whole again, and so is one of the two that were taken together.
+  EXPECT_FALSE(limiter.Ask("f", 2, Mode::kTake, kStart + 10 * kMs).allowed);
+  EXPECT_TRUE(limiter.Ask("f", 1, Mode::kTake, kStart + 10 * kMs).allowed);
+  EXPECT_TRUE(limiter.Ask("g", 2, Mode::kTake, kStart + 20 * kMs).allowed);
+}
+
+TEST(LocalLimiterTest, AKeyThatFindsRoomLaterHasNotGotItsBurstBack) {
+  LocalLimiter limiter(10 * kMs, 5, 1);
+  EXPECT_TRUE(limiter.Ask("a", 1, Mode::kTake, kStart).allowed);
+  EXPECT_TRUE(limiter.Ask("b", 5, Mode::kTake, kStart).allowed);
+  // a is whole again, and b has a place of its own; it has one permit more than it would have had.
+  const absl::Time later = kStart + 10 * kMs;
+  EXPECT_EQ(limiter.Ask("b", 1, Mode::kPeek, later).remaining, 0);
+  EXPECT_EQ(limiter.Ask("b", 5, Mode::kTakeUpTo, later).taken, 1);
+  EXPECT_FALSE(limiter.Ask("b", 1, Mode::kTake, later).allowed);
+  EXPECT_TRUE(limiter.Ask("b", 1, Mode::kTake, later + 10 * kMs).allowed);
+}
+
+TEST(LocalLimiterTest, MemoryThatWasEmptiedOnceIsEmptiedAgain) {
+  LocalLimiter limiter(10 * kMs, 2, 3);
+  absl::Time now = kStart;
+  for (int round = 0; round < 5; ++round, now += absl::Hours(1)) {
+    for (int i = 0; i < 3; ++i) {
+      EXPECT_TRUE(limiter.Ask(std::to_string(10 * round + i), 2, Mode::kTake, now).allowed);
+    }
+  }
+  EXPECT_TRUE(limiter.Ask("x", 2, Mode::kTake, now).allowed);
+  EXPECT_TRUE(limiter.Ask("y", 2, Mode::kTake, now).allowed);
+  EXPECT_EQ(limiter.size(), 2u);
 }
 
 }  // namespace
