@@ -109,7 +109,7 @@ int Main(int argc, char** argv) {
   MeasureContended(run);
   MeasureCounters(run);
   MeasureLimiters(run);
-  MeasureLocalBudget(run);
+  MeasureInMemory(run);
   MeasureLists(run);
   MeasureJson(run);
   MeasureClient(run);

@@ -23,7 +23,7 @@ void MeasureQuorum(Run& run);
 void MeasureContended(Run& run);
 void MeasureCounters(Run& run);
 void MeasureLimiters(Run& run);
-void MeasureLocalBudget(Run& run);
+void MeasureInMemory(Run& run);
 void MeasureLists(Run& run);
 void MeasureJson(Run& run);
 void MeasureClient(Run& run);
