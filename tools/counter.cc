@@ -18,6 +18,7 @@ struct Words {
   Text min;
   Text max;
   Text ttl;
+  Text operation;
   bool saturate = false;
   bool refresh = false;
 };
@@ -52,6 +53,7 @@ absl::StatusOr<int> Add(const Program& program, const Words& words) {
                                                       "; --min must not be above --max"));
   }
   if (words.saturate) options.overflow = AddOptions::Overflow::kSaturate;
+  if (words.operation) options.operation_id.emplace(*words.operation);
   if (words.refresh) options.ttl_mode = AddOptions::TtlMode::kRefresh;
   absl::StatusOr<Counter> counter = Open(program, words.name);
   if (!counter.ok()) return counter.status();
@@ -96,7 +98,9 @@ absl::StatusOr<int> Reset(const Program& program, const Words& words) {
   if (!given.status().ok()) return given.status();
   absl::StatusOr<Counter> counter = Open(program, words.name);
   if (!counter.ok()) return counter.status();
-  absl::StatusOr<std::int64_t> before = counter->Reset();
+  std::optional<OperationId> id;
+  if (words.operation) id.emplace(*words.operation);
+  absl::StatusOr<std::int64_t> before = counter->GetAndReset(id);
   if (!before.ok()) return before.status();
   return Print(program, "previous", *before);
 }
@@ -125,6 +129,8 @@ void AddCounter(CLI::App& app, Program& program) {
                              "How long the counter lives, from its first addition on", "TIME");
   add->add_flag("--refresh", words->refresh, "Let --ttl begin anew with every addition")
       ->needs(ttl);
+  AddText(*add, "--operation-id", words->operation,
+          "Add once, however often this is run with the same id; see coord resolve", "ID");
   add->footer("Exit status 75: the addition would leave the bounds and changed nothing.");
   add->callback([&program, words] { program.exit_code = program.Finish(Add(program, *words)); });
 
@@ -140,6 +146,8 @@ void AddCounter(CLI::App& app, Program& program) {
 
   CLI::App* reset = counter->add_subcommand("reset", "Remove the counter and print its value");
   reset->add_option("NAME", words->name, "The counter's name")->required();
+  AddText(*reset, "--operation-id", words->operation,
+          "Remove it once; with the same id again, the same value is printed", "ID");
   reset->callback(
       [&program, words] { program.exit_code = program.Finish(Reset(program, *words)); });
 }

@@ -21,7 +21,7 @@ namespace {
 struct Words {
   // Of each limit one; of a bare --burst, --cost or --algorithm one for all.
   std::vector<std::string> names, rates, bursts, costs, algorithms;
-  Text wait, when_unreachable;
+  Text wait, when_unreachable, operation;
 };
 
 absl::Status Misused(std::string_view text) {
@@ -173,6 +173,11 @@ absl::StatusOr<int> Ask(const Program& program, const Words& words, Act act) {
   if (several && *when != WhenUnreachable::kError) {
     return Misused("--when-unreachable is for one name");
   }
+  if (words.operation && (wait || *when != WhenUnreachable::kError)) {
+    return Misused("--operation-id excludes --wait and --when-unreachable");
+  }
+  TakeOptions once;
+  if (words.operation) once.operation_id.emplace(*words.operation);
   absl::StatusOr<Client> client = program.Connect();
   if (!client.ok()) {
     // Only faults of the connection: not a wrong password, nor a bad URL.
@@ -184,7 +189,7 @@ absl::StatusOr<int> Ask(const Program& program, const Words& words, Act act) {
     return Print(program, DecideWithout(limits->front(), *when, act), act == Act::kTakeUpTo);
   }
   if (several) {
-    absl::StatusOr<RateDecision> decision = RateLimiter::TakeAll(*client, *limits);
+    absl::StatusOr<RateDecision> decision = RateLimiter::TakeAll(*client, *limits, {}, once);
     if (!decision.ok()) return decision.status();
     return Print(program, *decision, false,
                  decision->limiting_index ? &(*limits)[*decision->limiting_index].key : nullptr);
@@ -194,9 +199,9 @@ absl::StatusOr<int> Ask(const Program& program, const Words& words, Act act) {
   absl::StatusOr<RateDecision> decision = act == Act::kPeek     ? limiter.Peek(one.key, one.cost)
                                           : act == Act::kRefund ? limiter.Refund(one.key, one.cost)
                                           : act == Act::kTakeUpTo
-                                              ? limiter.TakeUpTo(one.key, one.cost)
+                                              ? limiter.TakeUpTo(one.key, one.cost, {}, once)
                                           : wait ? limiter.Wait(one.key, one.cost, *wait)
-                                                 : limiter.Take(one.key, one.cost);
+                                                 : limiter.Take(one.key, one.cost, {}, once);
   if (!decision.ok()) return decision.status();
   return Print(program, *decision, act == Act::kTakeUpTo);
 }
@@ -275,6 +280,8 @@ void AddLimit(CLI::App& app, Program& program) {
   CLI::App* take = limit->add_subcommand("take", "Take permits, or none");
   AddRate(*take, *words, true);
   AddText(*take, "--wait", words->wait, "Wait up to this long to be allowed", "TIME");
+  AddText(*take, "--operation-id", words->operation,
+          "Take once, however often this is run with the same id; see coord resolve", "ID");
   const auto up_to = std::make_shared<bool>(false);
   take->add_flag("--up-to", *up_to,
                  "Take as many as there are, --cost at most; prints taken=N too");

@@ -132,6 +132,7 @@ int Run(int argc, char** argv) {
   AddBarrier(app, program);
   AddCounter(app, program);
   AddId(app, program);
+  AddResolve(app, program);
   AddLimit(app, program);
   AddList(app, program);
   AddJson(app, program);

@@ -84,6 +84,7 @@ absl::StatusOr<absl::Duration> ParseDuration(std::string_view what, std::string_
 void AddLock(CLI::App& app, Program& program);
 void AddLocks(CLI::App& app, Program& program);
 void AddUnlock(CLI::App& app, Program& program);
+void AddResolve(CLI::App& app, Program& program);
 void AddQuorum(CLI::App& app, Program& program);
 void AddElect(CLI::App& app, Program& program);
 void AddSemaphore(CLI::App& app, Program& program);
