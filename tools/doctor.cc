@@ -97,6 +97,7 @@ absl::Status Examine(const Client& client, Examination& seen) {
     seen.scripts_expected = health.nodes[0].scripts_expected;
   }
   seen.tls = client.ToString().starts_with("rediss");
+  seen.insecure = client.ToString().find("insecure=true") != std::string::npos;
   if (absl::Status status = ReadSettings(client, seen); !status.ok()) return status;
   if (absl::Status status = MeasureRoundTrips(client, seen); !status.ok()) return status;
   if (absl::Status status = CompareClocks(client, seen); !status.ok()) return status;

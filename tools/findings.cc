@@ -221,15 +221,20 @@ Finding ServerClock(const Examination& seen) {
 }
 
 Finding Encryption(const Examination& seen) {
-  if (seen.tls) return Ok("encryption", "TLS");
+  if (seen.tls && !seen.insecure) return Ok("encryption", "TLS");
   const std::string& at = seen.address;
   if (at.starts_with("unix:")) return Ok("encryption", "not needed: unix socket");
   for (std::string_view here : {"127.", "localhost:", "[::1]"}) {
     if (at.starts_with(here)) return Ok("encryption", "not needed: this host");
   }
+  if (seen.tls) {
+    return {Level::kWarn, "encryption", "TLS with insecure=true",
+            "whoever stands in between can show any certificate, and reads and changes everything",
+            "take insecure=true away, and name the server's authority by ca_file"};
+  }
   return {Level::kWarn, "encryption", "none",
           "whoever can listen on the way reads the password and the data, and can take any lock",
-          "keep the way private (a VPN, a tunnel): this version of coord does not speak TLS"};
+          "use TLS (rediss://), or keep the way private (a VPN, a tunnel)"};
 }
 
 Finding Replicas(const Fields& info, const Fields& config) {

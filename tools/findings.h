@@ -34,6 +34,7 @@ struct Finding {
 struct Examination {
   std::string address;  // "unix:/run/redis.sock", "db1:6379"
   bool tls = false;
+  bool insecure = false;  // with TLS: the certificate is not looked at
   std::optional<Fields> info;
   Fields config;
   std::optional<RoundTrips> round_trips;

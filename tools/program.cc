@@ -90,6 +90,9 @@ absl::StatusOr<Client> Program::Connect(ClientOptions given) const {
   const ClientOptions wanted = *options;
   absl::StatusOr<Client> client = Client::Connect(url(), *std::move(options));
   if (!client.ok()) return client;
+  if (client->ToString().find("insecure=true") != std::string::npos) {
+    Say("insecure=true: the server's certificate is not looked at, so it may be anybody's");
+  }
   // The library lets a URL's own options go before a program's. Who types an option means it,
   // though.
   const ClientOptions& had = client->options();

@@ -114,6 +114,10 @@ absl::StatusOr<std::shared_ptr<Connection>> Node::Dial(const CallLimits& limits,
     absl::StatusOr<std::unique_ptr<Socket>> socket =
         internal::Dial(options_.endpoint, *addresses, bounded);
     if (!socket.ok()) return socket.status();
+    if (options_.tls != nullptr) {
+      socket = options_.tls->Secure(*std::move(socket), name_, bounded);
+      if (!socket.ok()) return socket.status();
+    }
     const SpinJudge spin(background ? SpinMode::kNever : options_.spin,
                          options_.endpoint.local() ? SpinJudge::kLocalBudget : SpinJudge::kBudget);
     auto connection =

@@ -19,6 +19,7 @@
 #include "coord/options.h"
 #include "coord/wire/request.h"
 #include "coord/wire/socket.h"
+#include "coord/wire/tls.h"
 
 namespace coord::internal {
 
@@ -31,6 +32,7 @@ struct Greeting {
 
 struct NodeOptions {
   Endpoint endpoint;
+  std::shared_ptr<TlsContext> tls = nullptr;  // null: not encrypted
   Identity identity;
   absl::Duration connect_timeout = absl::Seconds(5);
   SpinMode spin = SpinMode::kAdaptive;

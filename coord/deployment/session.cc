@@ -85,7 +85,6 @@ absl::StatusOr<std::shared_ptr<Session>> Session::Open(std::string_view url, Cli
 }
 
 absl::Status Session::Start(const SessionRole& role) {
-  if (url_.tls) return NotYet("TLS (rediss://)");
   NodeOptions node;
   node.identity = {url_.user, url_.password, url_.db, options_.client_name};
   node.connect_timeout = options_.connect_timeout;
@@ -111,6 +110,12 @@ absl::Status Session::Start(const SessionRole& role) {
       return NotYet("Redis Cluster (redis+cluster://)");
     case Url::Scheme::kTcp:
       node.endpoint = {{}, url_.hosts.at(0).host, url_.hosts.at(0).port};
+      if (url_.tls) {
+        absl::StatusOr<std::shared_ptr<TlsContext>> tls = TlsContext::Make(
+            {url_.ca_file, url_.cert_file, url_.key_file, url_.insecure, node.endpoint.host});
+        if (!tls.ok()) return tls.status();
+        node.tls = *std::move(tls);
+      }
       break;
     case Url::Scheme::kUnix:
       node.endpoint.path = url_.path;

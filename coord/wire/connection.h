@@ -119,9 +119,11 @@ class Connection {
   void HangBell(Exchange& exchange, int bell);
   // A follower that was given the role takes it. False when it was not, or is done.
   bool TakeRole(Exchange& exchange);
-  // As reader: receives once without waiting. False when there is nothing, or the connection has
+  // As reader: receives without waiting. False when there is nothing, or the connection has
   // just failed.
   bool ReceiveNow();
+  // As reader: whether ReceiveNow would receive what poll does not know of.
+  bool Pending() { return socket_->Pending(); }
   // As reader: hands out what has been received. False once the exchange is done and the role
   // passed on.
   bool Serve(Exchange& exchange);

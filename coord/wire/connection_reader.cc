@@ -83,13 +83,20 @@ bool Connection::Receive(SteadyTime deadline) {
     spin_.Record(n != -EAGAIN);
   }
   if (n == -EAGAIN) {
-    PollOnce(deadline);
+    if (!socket_->Pending()) PollOnce(deadline);
     n = socket_->Recv(room);
   }
   return TakeReceived(n);
 }
 
-bool Connection::ReceiveNow() { return TakeReceived(socket_->Recv(parser_.Prepare(kReceiveSize))); }
+bool Connection::ReceiveNow() {
+  bool any = false;
+  do {
+    if (!TakeReceived(socket_->Recv(parser_.Prepare(kReceiveSize)))) break;
+    any = true;
+  } while (socket_->Pending());
+  return any;
+}
 
 bool Connection::TakeReceived(ssize_t n) {
   if (n > 0) {
@@ -97,9 +104,11 @@ bool Connection::TakeReceived(ssize_t n) {
     return true;
   }
   if (n == -EAGAIN) return false;
+  const absl::Status failure = n < 0 ? socket_->Failure() : absl::OkStatus();
   WakeList wake{};
   {
     MutexLock lock(mutex_);
+    if (!failure.ok()) Fail(failure, wake);
     Fail(MakeStatus(absl::StatusCode::kUnavailable,
                     n == 0 ? StrCat("connection to ", peer_, " was closed by the server")
                            : StrCat("connection to ", peer_,

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "coord/internal/deadline.h"
 
@@ -52,6 +53,10 @@ class Socket {
   virtual void Shutdown() = 0;
   // For poll.
   virtual int fd() const = 0;
+  // The receiver's: whether Recv has something already, which poll would wait for in vain.
+  virtual bool Pending() { return false; }
+  // After a call has failed: why, where an errno does not say it; else OK.
+  virtual absl::Status Failure() { return absl::OkStatus(); }
 };
 
 // Where to connect: a unix socket's path, or host and port.

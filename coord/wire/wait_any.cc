@@ -247,6 +247,10 @@ bool WaitAny::Poll(SteadyTime deadline) {
     slot.connection->BeforePoll(std::span<pollfd, 2>(fds_.data() + fds_.size() - 2, 2));
   }
   if (deaf) deadline = std::min(deadline, std::chrono::steady_clock::now() + kDeafPoll);
+  // What a socket has already is not news to poll.
+  bool pending = false;
+  for (const Slot& slot : slots_) pending = pending || (slot.reading && slot.connection->Pending());
+  if (pending) deadline = std::chrono::steady_clock::now();
   timespec left{};
   if (deadline != SteadyTime::max()) {
     const auto ns = std::max<std::chrono::nanoseconds>(deadline - std::chrono::steady_clock::now(),
@@ -265,7 +269,9 @@ bool WaitAny::Poll(SteadyTime deadline) {
     const std::span<const pollfd, 2> mine(fds_.data() + at, 2);
     at += 2;
     slot.connection->AfterPoll(mine);
-    if ((mine[0].revents & (POLLIN | POLLERR | POLLHUP)) && slot.connection->ReceiveNow()) {
+    const bool readable =
+        (mine[0].revents & (POLLIN | POLLERR | POLLHUP)) != 0 || slot.connection->Pending();
+    if (readable && slot.connection->ReceiveNow()) {
       slot.reading = slot.connection->Serve(*slot.exchange);
     }
   }

@@ -203,6 +203,11 @@ TEST(FindingsTest, OnlyAWayThatOthersCanListenToNeedsTls) {
   }
   seen.tls = true;
   EXPECT_EQ(About(seen, "encryption").level, Level::kOk);
+  seen.insecure = true;
+  seen.address = "127.0.0.1:6379";  // also here: it was asked for, and is not kept
+  EXPECT_EQ(About(seen, "encryption").level, Level::kOk);
+  seen.address = "db1:6379";
+  EXPECT_EQ(About(seen, "encryption").level, Level::kWarn);
 }
 
 TEST(FindingsTest, TooFewGoodReplicasAreBad) {
