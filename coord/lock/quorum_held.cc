@@ -592,7 +592,8 @@ absl::Status QuorumLease::Release(QuorumCore& core, const CallLimits& limits) {
   CallLimits bounded = limits;
   bounded.deadline = std::min(limits.deadline, DeadlineAfter(patience_));
   // What is left of a lost lease may still keep others from it, but nobody waits for that.
-  if (!lost.ok()) bounded.deadline = SteadyTime::min();
+  if (!lost.ok())
+    bounded.deadline = SteadyTime();  // long past; from min() no time can be taken away
   std::size_t gone = 0;
   const std::size_t free = SendReleases(core, bounded, majority, false, &gone);
   if (!lost.ok()) return lost;

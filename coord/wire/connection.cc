@@ -77,6 +77,8 @@ void Connection::Flush() {
     } else {
       writing_ = false;  // the kernel took none of the rest
       WakeList wake{};
+      const absl::Status failure = socket_->Failure();
+      if (!failure.ok()) Fail(failure, wake);
       Fail(MakeStatus(absl::StatusCode::kUnavailable,
                       StrCat("connection to ", peer_,
                              " broke while sending: ", std::strerror(static_cast<int>(-n)))),
@@ -303,7 +305,10 @@ void Connection::Fail(const absl::Status& why, WakeList& wake) {
     if (exchange == nullptr) continue;
     exchange->not_sent_ = handed < entry.first_end && exchange->received_ == 0;
     exchange->status_ = exchange->not_sent_
-                            ? MakeStatus(absl::StatusCode::kUnavailable, reason, kUnavailable)
+                            ? MakeStatus(why.code() == absl::StatusCode::kUnauthenticated
+                                             ? why.code()
+                                             : absl::StatusCode::kUnavailable,
+                                         reason, kUnavailable)
                             : MakeStatus(why.code(), reason, kUnavailable | kOutcomeUnknown);
     Finish(*exchange, wake);
   }

@@ -159,22 +159,8 @@ class TlsSocket final : public Socket {
     while (true) {
       {
         MutexLock lock(mutex_);
-        ERR_clear_error();
-        const int n = SSL_read(ssl_.get(), into.data(),
-                               static_cast<int>(std::min<std::size_t>(into.size(), 1 << 30)));
-        pending_ = n > 0 && (SSL_has_pending(ssl_.get()) == 1 || BIO_pending(incoming_) > 0);
-        if (n > 0) return n;
-        const int error = SSL_get_error(ssl_.get(), n);
-        if (error == SSL_ERROR_ZERO_RETURN) return 0;
-        if (error != SSL_ERROR_WANT_READ) {
-          const unsigned long reason = TakeError();
-          failure_ =
-              IsRefusal(reason)
-                  ? Refused(peer_, reason)
-                  : MakeStatus(absl::StatusCode::kUnavailable,
-                               StrCat("TLS to ", peer_, " broke: ", TextOf(reason)), kUnavailable);
-          return -EPROTO;
-        }
+        const ssize_t n = Decrypt(into);
+        if (n != -EAGAIN) return n;
       }
       std::array<char, kCipherChunk> received;
       const ssize_t n = stream_->Recv(received);
@@ -204,7 +190,10 @@ class TlsSocket final : public Socket {
         TakeOutgoing();
       }
       const ssize_t n = stream_->Send(std::string_view(cipher_).substr(cipher_at_));
-      if (n < 0) return n;
+      if (n < 0) {
+        if (n != -EAGAIN) HearWhy();
+        return n;
+      }
       cipher_at_ += static_cast<std::size_t>(n);
     }
   }
@@ -221,6 +210,36 @@ class TlsSocket final : public Socket {
   int fd() const override { return stream_->fd(); }
 
  private:
+  // Bytes read; 0 at the end, -EAGAIN when more must come first, -EPROTO with failure_.
+  ssize_t Decrypt(std::span<char> into) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    ERR_clear_error();
+    const int n = SSL_read(ssl_.get(), into.data(),
+                           static_cast<int>(std::min<std::size_t>(into.size(), 1 << 30)));
+    pending_ = n > 0 && (SSL_has_pending(ssl_.get()) == 1 || BIO_pending(incoming_) > 0);
+    if (n > 0) return n;
+    const int error = SSL_get_error(ssl_.get(), n);
+    if (error == SSL_ERROR_ZERO_RETURN) return 0;
+    if (error == SSL_ERROR_WANT_READ) return -EAGAIN;
+    const unsigned long reason = TakeError();
+    failure_ = IsRefusal(reason)
+                   ? Refused(peer_, reason)
+                   : MakeStatus(absl::StatusCode::kUnavailable,
+                                StrCat("TLS to ", peer_, " broke: ", TextOf(reason)), kUnavailable);
+    return -EPROTO;
+  }
+
+  // The server takes no more. With TLS 1.3 a certificate is refused after the handshake, so what it
+  // last said may tell; nobody else will read it, since the connection is given up.
+  void HearWhy() {
+    std::array<char, kCipherChunk> received;
+    const ssize_t n = stream_->Recv(received);
+    MutexLock lock(mutex_);
+    if (n > 0) BIO_write(incoming_, received.data(), static_cast<int>(n));
+    std::array<char, 1024> ignored;
+    while (Decrypt(ignored) > 0) {
+    }
+  }
+
   // To be sent: what the object has to say, behind what it said before.
   void TakeOutgoing() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (cipher_at_ == cipher_.size()) {
