@@ -177,7 +177,9 @@ TEST(QuorumFaultTest, AServerThatForgotDoesNotVoteBeforeItsQuarantineIsOver) {
     std::this_thread::yield();
   }
   const absl::Status status = theirs.TryAcquire().status();
-  EXPECT_THAT(status, StatusIs(absl::StatusCode::kUnavailable, HasSubstr("does not vote for")));
+  // What is left of the lease on the third may still be said, too.
+  EXPECT_TRUE(status.code() == absl::StatusCode::kUnavailable || IsBusy(status)) << status;
+  EXPECT_THAT(status.ToString(), HasSubstr("does not vote for"));
   // After the quarantine it goes on, with higher tokens.
   ASSERT_OK_AND_ASSIGN(Lease next, theirs.Acquire(absl::Seconds(10)));
   EXPECT_GT(next.token().value(), token);
