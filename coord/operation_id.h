@@ -4,7 +4,7 @@
 //   absl::StatusOr<coord::CounterResult> result = visits.Add(1, {.operation_id = id});
 //   if (IsOutcomeUnknown(result.status())) result = visits.Add(1, {.operation_id = id});
 //
-// The first that arrives is applied, and its answer is kept on the server, in about 125 bytes, for
+// The first that arrives is applied, and its answer is kept on the server, in about 131 bytes, for
 // a window (ClientOptions::operation_window, 10 minutes by default; for twice that at most).
 // Whoever asks again within that time with the same arguments gets that answer, and nothing is
 // applied; with other arguments he is refused (kInvalidArgument). So a call with an id is repeated

@@ -164,11 +164,6 @@ std::int64_t IntervalUs(const RateLimit& limit) {
   return absl::ToInt64Microseconds(absl::Ceil(limit.period / limit.permits, absl::Microseconds(1)));
 }
 
-// Seconds of a header.
-std::int64_t WholeSeconds(absl::Duration duration) {
-  return absl::ToInt64Seconds(absl::Ceil(duration, absl::Seconds(1)));
-}
-
 }  // namespace
 
 absl::StatusOr<RateLimiter::Rule> RateLimiter::RuleOf(const RateLimit& limit) {
@@ -549,30 +544,6 @@ absl::StatusOr<std::optional<RateDecision>> RateLimiter::ResolveAll(
   const absl::StatusOr<Rule> rule = RuleOf(limits[which].limit);
   if (!rule.ok()) return rule.status();
   return std::optional<RateDecision>(DecideAll(limits[which], rule->limit, *numbers));
-}
-
-std::vector<std::pair<std::string, std::string>> RateLimitHeaders(const RateDecision& decision,
-                                                                  const RateLimit& limit,
-                                                                  std::string_view policy) {
-  std::string name = "\"";
-  for (const char c : policy) {
-    if (c < ' ' || c > '~') continue;
-    if (c == '"' || c == '\\') name += '\\';
-    name += c;
-  }
-  name += '"';
-  const std::int64_t reset = WholeSeconds(decision.reset_after);
-  std::vector<std::pair<std::string, std::string>> headers = {
-      {"RateLimit-Policy", StrCat(name, ";q=", limit.permits, ";w=", WholeSeconds(limit.period))},
-      {"RateLimit", StrCat(name, ";r=", decision.remaining, ";t=", reset)},
-      {"X-RateLimit-Limit", StrCat(decision.limit)},
-      {"X-RateLimit-Remaining", StrCat(decision.remaining)},
-      {"X-RateLimit-Reset", StrCat(reset)},
-  };
-  if (!decision.allowed && decision.retry_after != absl::InfiniteDuration()) {
-    headers.emplace_back("Retry-After", StrCat(WholeSeconds(decision.retry_after)));
-  }
-  return headers;
 }
 
 }  // namespace coord

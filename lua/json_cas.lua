@@ -55,11 +55,14 @@ local function quick(path)
         closers = closers .. '}'
       end
     end
-    local take_odd = cjson.decode_invalid_numbers
-    local usual = take_odd()
-    if usual then take_odd(false) end
+    -- As it was found once this is over; nobody else runs meanwhile.
+    local take_odd, go_deep = cjson.decode_invalid_numbers, cjson.decode_max_depth
+    local odd, deep = take_odd(), go_deep()
+    take_odd(false)
+    go_deep(kMaxDepth)
     local fine, probe = pcall(cjson.decode, before .. '"=here=":0' .. closers)
-    if usual then take_odd(true) end
+    take_odd(odd)
+    go_deep(deep)
     if not fine then return end
     if outer then
       for token in string.gmatch(outer, '/([^/]*)') do

@@ -130,17 +130,19 @@ class TlsSocket final : public Socket {
     const StopEvent stop(limits.stop);
     while (true) {
       int result;
+      absl::Status failure;
       {
         MutexLock lock(mutex_);
         ERR_clear_error();
         result = SSL_do_handshake(ssl_.get());
         if (result != 1 && SSL_get_error(ssl_.get(), result) != SSL_ERROR_WANT_READ) {
-          const absl::Status why = HandshakeFailure(options);
-          TakeOutgoing();  // the alert that tells the server why
-          stream_->Send(cipher_);
-          return why;
+          failure = HandshakeFailure(options);
         }
         TakeOutgoing();
+      }
+      if (!failure.ok()) {
+        stream_->Send(std::string_view(cipher_).substr(cipher_at_));  // the alert: why
+        return failure;
       }
       if (absl::Status status = Pump(POLLOUT, limits, stop); !status.ok()) return status;
       if (result == 1) {

@@ -1,7 +1,5 @@
 -- json_scan: reads JSON texts. Needs `find`, `match`, `sub`, `byte`, `gsub`, the functions of json_text, and
 -- `text`, the one to read; writes nothing.
-local kMaxDepth = 128
-
 -- The scanner, for every JSON text and every path; made when it is needed.
 local function scanner()
   -- The text as the scanner looks at it: every escape is filled with bytes that are nothing else, so a string is all that stands between two quotes.

@@ -1,5 +1,5 @@
 -- json_text: what can be said of a JSON text at a glance. Needs `find`.
-local kMaxBytes = 16777216
+local kMaxDepth, kMaxBytes = 128, 16777216
 
 -- Whether a text may spell plain letters as escapes.
 local function respells(s)

@@ -28,7 +28,6 @@ namespace coord {
 namespace {
 
 using ::coord::internal::StrCat;
-using ::coord::testing::Direction;
 using ::coord::testing::FaultProxy;
 using ::coord::testing::RedisServer;
 using Json = nlohmann::json;
@@ -39,23 +38,6 @@ Client ConnectTo(const std::string& url) {
   absl::StatusOr<Client> client = Client::Connect(url, options);
   if (!client.ok()) testing::Fatal("no client: " + client.status().ToString());
   return *std::move(client);
-}
-
-// Loses replies, now by the message and now with the connection, until all threads are done.
-void LoseRepliesWhile(FaultProxy& proxy, const std::atomic<int>& running) {
-  for (int i = 0; running > 0; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(12));
-    if (i % 2 == 0) {
-      proxy.ResetBeforeReply();
-    } else {
-      proxy.Set(Direction::kReplies, {.drop = true});
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-      // What was dropped is missing from the stream, so the connection goes with it.
-      proxy.ResetConnections();
-      proxy.Heal();
-    }
-  }
-  proxy.Heal();
 }
 
 // Every second one has no time to find out by repeating.
@@ -100,7 +82,7 @@ TEST(JsonFaultTest, ApplyWithAnOperationIdCountsExactlyWhileRepliesAreLost) {
         --running;
       });
     }
-    LoseRepliesWhile(proxy, running);
+    proxy.LoseRepliesWhile(running);
   }
   std::int64_t found = 0;
   for (const OperationId& id : unknown) {
@@ -155,7 +137,7 @@ void CountUpdates(std::int64_t& found) {
         --running;
       });
     }
-    LoseRepliesWhile(proxy, running);
+    proxy.LoseRepliesWhile(running);
   }
   ASSERT_OK_AND_ASSIGN(const std::optional<std::string> text, direct.Get());
   const Json json = Json::parse(text.value_or("{}"));

@@ -24,7 +24,6 @@
 namespace coord {
 namespace {
 
-using ::coord::testing::Direction;
 using ::coord::testing::FaultProxy;
 using ::coord::testing::RawRedis;
 using ::coord::testing::RedisServer;
@@ -87,20 +86,8 @@ TEST_P(LimiterFaultTest, OperationIdsTakeExactlyOnceWhileRepliesAreLost) {
         --running;
       });
     }
-    for (int i = 0; running > 0; ++i) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(12));
-      if (i % 2 == 0) {
-        proxy.ResetBeforeReply();
-      } else {
-        proxy.Set(Direction::kReplies, {.drop = true});
-        std::this_thread::sleep_for(std::chrono::milliseconds(10));
-        // What was dropped is missing from the stream, so the connection goes with it.
-        proxy.ResetConnections();
-        proxy.Heal();
-      }
-    }
+    proxy.LoseRepliesWhile(running);
   }
-  proxy.Heal();
   const RateLimiter direct(ConnectTo(server.unix_url()), Slow(GetParam()));
   std::int64_t applied = 0, never = 0;
   for (const OperationId& id : failed) {

@@ -351,6 +351,24 @@ TEST_F(JsonDocumentTest, ExtremeStoredDocumentsAreRefusedNotSuffered) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("deep")));
 }
 
+// Also where a quick look would find the member behind them.
+TEST_F(JsonDocumentTest, ContainersBeforeAMemberAreAsDeepAsAnyMayBe) {
+  const auto before = [](int depth) {
+    const auto levels = static_cast<std::size_t>(depth - 1);  // the document itself is one
+    return R"({"b":)" + std::string(levels, '[') + std::string(levels, ']') + R"(,"a":1})";
+  };
+  Store(before(128));
+  EXPECT_THAT(document_.CompareAndSetField("/a", "1", "2"), IsOkAndHolds(kApplied));
+  ExpectRefused(before(129), "/a", absl::StatusCode::kFailedPrecondition, "deep");
+  ExpectRefused(before(900), "/a", absl::StatusCode::kFailedPrecondition, "deep");
+  // What other scripts may decode is as it was.
+  EXPECT_EQ(redis_.Text({"EVAL",
+                         "return tostring(cjson.decode_max_depth()) .. ' ' .. "
+                         "tostring(cjson.decode_invalid_numbers())",
+                         "0"}),
+            "1000 true");
+}
+
 TEST_F(JsonDocumentTest, ADocumentDoesNotGrowBeyondItsLimit) {
   const std::string big = "\"" + std::string(10 << 20, 'x') + "\"";
   EXPECT_OK(document_.Set("{\"a\":1,\"b\":" + big + "}"));

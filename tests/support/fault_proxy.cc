@@ -12,6 +12,7 @@
 #include <memory>
 #include <random>
 #include <span>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -380,6 +381,22 @@ void FaultProxy::Heal() {
   Set(Direction::kRequests, {});
   Set(Direction::kReplies, {});
   Refuse(false);
+}
+
+void FaultProxy::LoseRepliesWhile(const std::atomic<int>& running) {
+  for (int i = 0; running > 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(12));
+    if (i % 2 == 0) {
+      ResetBeforeReply();
+    } else {
+      Set(Direction::kReplies, {.drop = true});
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      // What was dropped is missing from the stream, so the connection goes with it.
+      ResetConnections();
+      Heal();
+    }
+  }
+  Heal();
 }
 
 void FaultProxy::ResetConnections() {

@@ -8,6 +8,7 @@
 #ifndef COORD_TESTS_SUPPORT_FAULT_PROXY_H_
 #define COORD_TESTS_SUPPORT_FAULT_PROXY_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -72,6 +73,10 @@ class FaultProxy {
 
   // The server runs the next request, and the client sees a reset in the place of its reply.
   void ResetBeforeReply() { Set(Direction::kReplies, {.reset = true, .once = true}); }
+
+  // Loses replies, now by the message and now with the connection, while `running` is above 0;
+  // heals then.
+  void LoseRepliesWhile(const std::atomic<int>& running);
 
   void ResetConnections();              // all present ones, at once
   void CloseConnections();              // the same, orderly

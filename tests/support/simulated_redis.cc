@@ -385,6 +385,8 @@ SimulatedRedis::Lua::Lua(SimulatedStore& store) : store_(store), lua_(luaL_newst
   lua_setfield(lua_, -2, "decode");
   lua_pushcfunction(lua_, DecodeInvalidNumbers);
   lua_setfield(lua_, -2, "decode_invalid_numbers");
+  lua_pushcfunction(lua_, DecodeInvalidNumbers);
+  lua_setfield(lua_, -2, "decode_max_depth");
   AddLibrary("cjson");
 
   lua_newtable(lua_);  // of the global table: what is not in it
