@@ -1,7 +1,9 @@
 // rediss:// against real servers with certificates of every kind.
-#include <sys/stat.h>
+#include <sys/ioctl.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <fstream>
 #include <string>
 #include <thread>
@@ -293,6 +295,45 @@ TEST(TlsTest, AReconnectResumesTheSession) {
     }
     EXPECT_EQ(heard, "+PONG\r\n");
   }
+}
+
+// Two records come in one read: the second is in memory then, and poll knows nothing of it.
+TEST(TlsTest, WhatWasReceivedButNotYetReadIsPending) {
+  TlsServer server;
+  ASSERT_OK_AND_ASSIGN(
+      const std::shared_ptr<internal::TlsContext> context,
+      internal::TlsContext::Make({.ca_file = Authority().ca_file(), .server_name = "127.0.0.1"}));
+  const internal::Endpoint endpoint{
+      .path = {}, .host = "127.0.0.1", .port = static_cast<std::uint16_t>(server.port())};
+  ASSERT_OK_AND_ASSIGN(const auto addresses, internal::Resolve(endpoint));
+  const internal::CallLimits limits{internal::DeadlineAfter(absl::Seconds(5)), {}};
+  ASSERT_OK_AND_ASSIGN(auto plain, internal::Dial(endpoint, addresses, limits));
+  ASSERT_OK_AND_ASSIGN(auto socket, context->Secure(std::move(plain), "the server", limits));
+  const auto waiting = [&] {
+    int bytes = 0;
+    ioctl(socket->fd(), FIONREAD, &bytes);
+    return bytes;
+  };
+  char room[64];
+  const auto receive = [&] {
+    ssize_t n = -EAGAIN;
+    EXPECT_TRUE(testing::Eventually([&] { return (n = socket->Recv(room)) != -EAGAIN; }));
+    return std::string_view(room, static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
+  };
+  // What the server has to say of the session goes with the first reply.
+  ASSERT_EQ(socket->Send("PING\r\n"), 6);
+  ASSERT_EQ(receive(), "+PONG\r\n");
+  EXPECT_FALSE(socket->Pending());
+  for (int i = 0; i < 2; ++i) {
+    const int before = waiting();
+    ASSERT_EQ(socket->Send("PING\r\n"), 6);
+    ASSERT_TRUE(testing::Eventually([&] { return waiting() > before; }));
+  }
+  EXPECT_EQ(receive(), "+PONG\r\n");
+  EXPECT_EQ(waiting(), 0);
+  EXPECT_TRUE(socket->Pending());
+  EXPECT_EQ(receive(), "+PONG\r\n");
+  EXPECT_FALSE(socket->Pending());
 }
 
 TEST(TlsTest, AServerThatStartsAgainIsFoundAgain) {
