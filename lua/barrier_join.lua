@@ -8,7 +8,7 @@
 -- ARGV[2]  how long the barrier lives on, milliseconds
 -- ARGV[3]  owner id
 -- ARGV[4]  for how long it is alive, milliseconds
--- ARGV[5]  channel to wake
+-- ARGV[5]  channel to wake; a sharded one if there is a '{' in it
 -- Returns  {his entry in the met key, 60000} when all have come; {0, 60000, how many wait, 2, until when he is alive, the last entry so
 --          far} when not; {-1, 0} when this owner has left: a late duplicate. Numbers may come as strings
 -- Retry    safe: who is there does not come again
@@ -53,7 +53,9 @@ if all then
     call('ZADD', met, entry, waiter)
     call('ZREM', alive, waiter)
     local owner, channel = string.match(waiter, '^(%S+) (.+)$')
-    if waiter ~= me then call('PUBLISH', channel, owner .. ' ' .. entry .. ' 60000') end
+    if waiter ~= me then
+      call(string.find(channel, '{', 1, true) and 'SPUBLISH' or 'PUBLISH', channel, owner .. ' ' .. entry .. ' 60000')
+    end
   end
   call('DEL', order)
   entry = call('ZSCORE', met, me)

@@ -3,7 +3,7 @@
 -- KEYS[1]  lease key
 -- KEYS[2]  term key
 -- KEYS[3]  observers key
--- ARGV[1..n]  only to be woken: observer id, channel, for how long, milliseconds
+-- ARGV[1..n]  only to be woken: observer id, channel (a sharded one if there is a '{' in it), for how long, milliseconds
 -- Returns  {milliseconds until the lease ends unless renewed, -2 without a lease}, and behind that, when there is a leader who has said
 --          so, {term, owner, revision, value}
 -- Retry    safe: a repetition asks for the same again

@@ -27,7 +27,7 @@ keep()
 if left == 0 then
   for _, waiter in ipairs(sleepers) do
     local owner, channel = string.match(waiter, '^(%S+) (.+)$')
-    call('PUBLISH', channel, owner .. ' 1 60000')
+    call(string.find(channel, '{', 1, true) and 'SPUBLISH' or 'PUBLISH', channel, owner .. ' 1 60000')
   end
   call('DEL', waiters)
 end

@@ -4,7 +4,8 @@
 -- KEYS[2]  waiters key: "<owner> <channel>" by until when they are alive, ms
 -- ARGV[1]  how many there are to count: that of a latch that is not there yet; an error when it is there with another number
 -- ARGV[2]  how long the latch lives on, milliseconds
--- ARGV[3..n]  only to wait: owner id, for how long it is alive, ms, channel to wake, and the birth of the latch it knows ('0', '1': of none)
+-- ARGV[3..n]  only to wait: owner id, for how long it is alive, ms, channel to wake (a sharded one if there is a '{' in it), and the
+--          birth of the latch it knows ('0', '1': of none)
 -- Returns  {1, 60000} when it is open; {0, 60000, how many are left} when not, and behind that, to one who waits, {birth, until when he is
 --          alive, 0}. Numbers may come as strings
 -- Retry    safe: to wait twice is to wait

@@ -6,7 +6,7 @@
 -- KEYS[4]  followers key, as in include/list_wake.lua
 -- ARGV[1]  the number after which to read, or '' for the newest items
 -- ARGV[2]  the most items to answer
--- ARGV[3..n]  only to be woken: the message, at most 255 bytes; a channel; for how long, milliseconds
+-- ARGV[3..n]  only to be woken: the message, at most 255 bytes; a channel, sharded if there is a '{' in it; for how long, milliseconds
 -- Returns  {number of the newest item, 0 without a record; how many have gone between that number and the first of these, 0 after number 0;
 --          number of the first of these; these items, oldest first}
 -- Retry    safe: a repetition reads, and asks for the same again

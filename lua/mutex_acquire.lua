@@ -7,7 +7,8 @@
 -- ARGV[1]  owner id
 -- ARGV[2]  time to live, milliseconds
 -- ARGV[3]  t: never wait; w: wait; T, b: the same, and take a free lock past the queue
--- ARGV[4..n]  only to wait: claim in milliseconds, channel to wake, ticket, and until when the place was known to be kept (see lock_wait)
+-- ARGV[4..n]  only to wait: claim in milliseconds, channel to wake (a sharded one if there is a '{' in it), ticket, and
+--          until when the place was known to be kept (see lock_wait)
 -- Returns  {token, milliseconds left} when granted; {0, milliseconds the holder has left, who it is} when not, and behind that, of
 --          one who waits, {ticket, until when, ms, last token}; {-1, 0} when this owner has withdrawn: a late duplicate, which takes
 --          nothing. Numbers may come as strings

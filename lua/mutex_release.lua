@@ -32,7 +32,8 @@ if value == '~' .. owner and not ARGV[2] then
       if not last or sub(last, 2, 8) ~= sub(token, 2, 8) then call('PEXPIRE', KEYS[2], '173800000') end
       local heir = sub(entry, heir_begin + 1, heir_end - 1)
       call('SET', KEYS[1], '~' .. heir, 'PX', claim)
-      redis.pcall('PUBLISH', sub(entry, heir_end + 1), heir .. ' ' .. sub(token, 2) .. ' ' .. claim)
+      local publish = find(entry, '{', heir_end, true) and 'SPUBLISH' or 'PUBLISH'
+      redis.pcall(publish, sub(entry, heir_end + 1), heir .. ' ' .. sub(token, 2) .. ' ' .. claim)
       return 1
     end
     call('SET', KEYS[2], last, 'PX', '172800000')

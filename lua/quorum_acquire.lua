@@ -9,7 +9,7 @@
 -- ARGV[2]  time to live, milliseconds
 -- ARGV[3]  ballot, 16 digits
 -- ARGV[4]  "<max ttl, ms> <clock tolerance, ms>", as the marker has them
--- ARGV[5..n]  only to wait: "<id> <channel>" of who waits
+-- ARGV[5..n]  only to wait: "<id> <channel>" of who waits; a sharded channel if there is a '{' in it
 -- Returns  {1, ballot, milliseconds left} when this owner has it, be it from before; {0, fence, milliseconds left, holder} when another has it;
 --          {-1, fence} when the ballot is not above that; {-2, us of server time} when the ballot is too far ahead of it;
 --          {-3, us until it votes} in quarantine; {-4} without a marker; {-5, settings} when the marker has others; {-6} when this owner has

@@ -19,7 +19,7 @@ if had == 1 and KEYS[3] and holder ~= owner then
   if first then
     call('ZREM', KEYS[3], first)
     local id, channel = string.match(first, '^(%S+) (.+)$')
-    if id then redis.pcall('PUBLISH', channel, id .. ' ' .. owner) end
+    if id then redis.pcall(string.find(channel, '{', 1, true) and 'SPUBLISH' or 'PUBLISH', channel, id .. ' ' .. owner) end
   end
 end
 if memory == '0' then return had end

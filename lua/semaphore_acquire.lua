@@ -7,7 +7,8 @@
 -- ARGV[2]  time to live, milliseconds
 -- ARGV[3]  how many to take
 -- ARGV[4]  how many there are; an error when others use it with another number
--- ARGV[5..n]  only to wait: claim in milliseconds, channel to wake, ticket, and until when the place was known to be kept
+-- ARGV[5..n]  only to wait: claim in milliseconds, channel to wake (a sharded one if there is a '{' in it), ticket, and
+--          until when the place was known to be kept
 -- Returns  {stamp, milliseconds left} when granted; {0, milliseconds until the first of them ends, "<taken> <waiting> <whose that is>"}
 --          when not, and behind that, of one who waits, {ticket, until when, ms, last stamp}; {-1, 0} when this owner has withdrawn: a
 --          late duplicate, which takes nothing. Numbers may come as strings

@@ -12,7 +12,8 @@ local ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local us = now[1] .. string.sub('00000', #now[2]) .. now[2]
 
 -- A message is a hint: where the user may not PUBLISH, the grant stands all the same.
-local function tell(channel, text) redis.pcall('PUBLISH', channel, text) end
+-- A channel with a brace is a sharded one, in the keys' slot: in a Cluster its message stays on this node.
+local function tell(channel, text) redis.pcall(string.find(channel, '{', 1, true) and 'SPUBLISH' or 'PUBLISH', channel, text) end
 
 -- Of a fence record, the lines of those who have withdrawn and must still be refused, and whether `who` is one of them.
 local function remembered(record, who)

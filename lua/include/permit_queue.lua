@@ -5,7 +5,7 @@
 -- permits: a zset, "<how many> <owner>" by when they end, ms. What has ended counts no more, whether it is still there or not.
 -- fence: "<last stamp, 16 digits> <permits there are>", '+' behind it when somebody may hold several, and a line "<forgotten, ms> <owner>"
 -- for each owner who has withdrawn. Stamps rise from grant to grant, to tell the message of a new grant from that of an old one.
--- queue: as in lock_queue, with the number of permits instead of the kind.
+-- queue: as in lock_queue, with the number of permits instead of the kind. Channels as there.
 local keep = '172800000'
 local parts = '^(%d+) (%d+) (%d+) (%d+) (%S+) (.+)$'
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
@@ -59,7 +59,7 @@ local function serve(asker, time)
         take(owner, n, time)
       else
         take(owner, n, claim)
-        call('PUBLISH', channel, owner .. ' ' .. stamp .. ' ' .. claim)
+        call(string.find(channel, '{', 1, true) and 'SPUBLISH' or 'PUBLISH', channel, owner .. ' ' .. stamp .. ' ' .. claim)
       end
     end
     call('LPOP', queue)

@@ -660,10 +660,14 @@ class Steps {
     args = {random_.OneIn(3) ? "" : StrCat(now_ms_ * 1000 + random_.Between(-1'000'000, 9'000'000)),
             std::to_string(random_.Between(1, 5))};
     if (random_.OneIn(3)) return;
-    for (const std::string& arg : {Owner(), StrCat("channel of ", Member()), LeaseMilliseconds()}) {
+    for (const std::string& arg :
+         {Owner(), StrCat("channel of ", Member(), random_.OneIn(4) ? "{m}" : ""),
+          LeaseMilliseconds()}) {
       args.push_back(arg);
     }
   }
+  // A sharded one at times.
+  std::string Channel() { return random_.OneIn(4) ? "{m}channel" : "channel"; }
   Strings LockKeys() {
     return {KeyOf("{m}lease"), KeyOf("{m}fence"), KeyOf("{m}queue"), KeyOf("{m}readers")};
   }
@@ -676,7 +680,7 @@ class Steps {
     args = {Owner(), LeaseMilliseconds(), random_.Pick(kAll)};
     if (random_.OneIn(3)) return;
     for (const std::string& arg :
-         {LeaseMilliseconds(), std::string("channel"), random_.Pick(kTickets), std::string("0")}) {
+         {LeaseMilliseconds(), Channel(), random_.Pick(kTickets), std::string("0")}) {
       args.push_back(arg);
     }
   }
@@ -698,7 +702,7 @@ class Steps {
     args = {Owner(), LeaseMilliseconds(), std::to_string(random_.Between(1, 2)), "3"};
     if (random_.OneIn(3)) return;
     for (const std::string& arg :
-         {LeaseMilliseconds(), std::string("channel"), std::string("0"), std::string("0")}) {
+         {LeaseMilliseconds(), Channel(), std::string("0"), std::string("0")}) {
       args.push_back(arg);
     }
   }
@@ -706,8 +710,7 @@ class Steps {
     keys = {KeyOf("{l}latch"), KeyOf("{l}waiters")};
     args = {random_.OneIn(5) ? "4" : "3", LeaseMilliseconds()};
     if (random_.OneIn(3)) return;
-    for (const std::string& arg :
-         {Owner(), LeaseMilliseconds(), std::string("channel"), std::string("0")}) {
+    for (const std::string& arg : {Owner(), LeaseMilliseconds(), Channel(), std::string("0")}) {
       args.push_back(arg);
     }
   }
