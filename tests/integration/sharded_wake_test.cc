@@ -1,5 +1,6 @@
 // Who waits is woken over the channel that it names: one with a brace is sharded, in the slot of
 // the keys, and any other a plain one.
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,7 @@ struct Place {
   const char* channel;
   const char* subscribe;
   const char* publish;  // as commandstats calls it
+  friend void PrintTo(const Place& place, std::ostream* out) { *out << place.name; }
 };
 
 class ShardedWakeTest : public ::testing::TestWithParam<Place> {
