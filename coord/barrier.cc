@@ -68,7 +68,7 @@ Barrier::Barrier(Client client, std::string_view name, BarrierOptions options)
       internal::BarrierProtocol::MakeKeys(session, name_);
   usable_ = keys.ok() ? CheckOptions(options_) : keys.status();
   if (!usable_.ok()) return;
-  barrier_ = std::make_shared<internal::BarrierProtocol>(name_, *std::move(keys), session.channel(),
+  barrier_ = std::make_shared<internal::BarrierProtocol>(name_, *std::move(keys), session.ChannelOf(name_),
                                                          options_.parties, options_.ttl);
 }
 
@@ -94,7 +94,7 @@ absl::StatusOr<BarrierTurn> Barrier::Await(absl::Duration timeout, std::stop_tok
   // Messages first: who completes the barrier must find us listening.
   CallLimits soon = internal::OneQuestion(*session, limits);
   soon.deadline = std::min(soon.deadline, internal::DeadlineAfter(absl::Seconds(1)));
-  session->Listen(soon);
+  session->EarOf(name_)->Listen(soon);
   absl::Status failed = waiter->Enqueue(internal::OneQuestion(*session, limits));
   if (failed.ok()) {
     std::optional<absl::StatusOr<Waiter::Granted>> awaited = waiter->Await(limits);

@@ -368,6 +368,7 @@ absl::Status CappedList::Follow(std::int64_t sequence,
   static std::atomic<std::uint64_t> followers{0};
   const std::string id = StrCat("f", ++followers);
   internal::Listening messages(*session, id);
+  const std::shared_ptr<internal::Ear> ear = session->EarOf(name_);
   const auto wake = [&messages] { messages.Wake(); };
   std::optional<std::stop_callback<decltype(wake)>> on_stop;
   if (stop.stop_possible()) on_stop.emplace(stop, wake);
@@ -375,12 +376,12 @@ absl::Status CappedList::Follow(std::int64_t sequence,
   const std::string_view keys[] = {list_key_, record_key_, times_key_, followers_key_};
   // What the script has room for.
   const std::string message = StrCat(id, " pushed");
-  const bool wakeable = message.size() <= 255 && session->channel().size() <= 65'535;
+  const bool wakeable = message.size() <= 255 && ear->channel().size() <= 65'535;
   while (!stop.stop_requested()) {
     const std::string after = StrCat(sequence);
-    const bool listening = wakeable && session->listening();
+    const bool listening = wakeable && ear->listening();
     std::vector<std::string_view> args = {after, limit};
-    if (listening) args.insert(args.end(), {message, session->channel(), interest});
+    if (listening) args.insert(args.end(), {message, ear->channel(), interest});
     absl::StatusOr<Reply> reply =
         session->Execute(Request::Call(internal::kListRead, keys, args),
                          CallLimits{internal::DeadlineAfter(session->options().timeout), stop});
@@ -399,11 +400,11 @@ absl::Status CappedList::Follow(std::int64_t sequence,
         continue;
       }
       if (wakeable && !listening) {
-        session->Listen(CallLimits{internal::DeadlineAfter(kBackstop), stop});
+        ear->Listen(CallLimits{internal::DeadlineAfter(kBackstop), stop});
         // What has come meanwhile was told to nobody.
-        if (session->listening()) continue;
+        if (ear->listening()) continue;
       }
-      const bool told = wakeable && session->node().subscribed();
+      const bool told = wakeable && ear->subscribed();
       pause = told ? kBackstop : kBackstopWithoutMessages;
     } else {
       const bool passing = coord::IsUnavailable(reply.status()) || IsOutcomeUnknown(reply.status());

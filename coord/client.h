@@ -38,6 +38,9 @@ class Client {
  public:
   // Connects and signs in, in one round trip. `url`:
   //   redis://[[user]:[password]@]host[:port][/db]
+  //   redis+sentinel://[user:password@]host:port,host:port/master[/db]
+  //   redis+cluster://[user:password@]host:port,host:port
+  //   rediss://, rediss+sentinel://, rediss+cluster://   the same over TLS
   //   unix:///path[?db=N]
   //   embedded://              one server per user of this machine, started on demand, kept
   //   embedded:///path/dir     one of its own, kept in that directory
@@ -72,9 +75,15 @@ class Client {
   absl::StatusOr<std::vector<Reply>> Execute(const Pipeline& pipeline,
                                              CallOptions options = {}) const;
 
-  // Asks each server how it is. Never fails as a whole: what is wrong is said in the result. Two
-  // round trips.
+  // Asks each server how it is: those that hold keys, and the replicas and Sentinels that are known.
+  // Never fails as a whole: what is wrong is said in the result. Two round trips to each, one server
+  // after another, within the timeout for all.
   coord::Health Health(CallOptions options = {}) const;
+
+  // Breaks all connections and makes new ones, with credentials asked for anew: when they have
+  // changed, say, or a name leads elsewhere. Calls that are under way fail as when a connection
+  // breaks; leases are kept and verified. OK: the deployment was reached again.
+  absl::Status Reconnect(CallOptions options = {}) const;
 
   // Ends the connections; running calls fail, leases are told that they are lost. Waits a moment
   // (300 ms at most) for what is owed to others: an acquire that was given up is taken back.

@@ -176,6 +176,7 @@ absl::StatusOr<std::optional<Leader>> Election::AwaitChange(const std::optional<
   }
   const SteadyTime deadline = internal::DeadlineAfter(timeout);
   internal::Listening messages(*session, id);
+  const std::shared_ptr<internal::Ear> ear = session->EarOf(name_);
   const auto wake = [&messages] { messages.Wake(); };
   std::optional<std::stop_callback<decltype(wake)>> on_stop;
   if (stop.stop_possible()) on_stop.emplace(stop, wake);
@@ -186,9 +187,9 @@ absl::StatusOr<std::optional<Leader>> Election::AwaitChange(const std::optional<
     const SteadyTime usual = internal::DeadlineAfter(session->options().timeout);
     const bool at_once = first && timeout == absl::ZeroDuration();
     const CallLimits limits{at_once ? usual : std::min(usual, deadline), stop};
-    const bool listening = session->listening();
+    const bool listening = ear->listening();
     const absl::StatusOr<Reply> reply = session->Execute(
-        listening ? lock_->Observe(id, session->channel(), kInterest) : lock_->Observe(), limits);
+        listening ? lock_->Observe(id, ear->channel(), kInterest) : lock_->Observe(), limits);
     absl::Duration pause = kRetry;
     if (reply.ok()) {
       absl::StatusOr<Observed> observed = ReadObserved(*reply);
@@ -196,7 +197,7 @@ absl::StatusOr<std::optional<Leader>> Election::AwaitChange(const std::optional<
       if (observed->leader != known || internal::Passed(deadline)) {
         return std::move(observed->leader);
       }
-      pause = session->node().subscribed() ? kBackstop : kBackstopWithoutMessages;
+      pause = ear->subscribed() ? kBackstop : kBackstopWithoutMessages;
       // Nobody says so when a lease runs out.
       if (observed->left >= absl::ZeroDuration()) {
         pause = std::min(pause, observed->left + absl::Milliseconds(2));
@@ -209,10 +210,10 @@ absl::StatusOr<std::optional<Leader>> Election::AwaitChange(const std::optional<
     }
     if (!stop.stop_requested()) {
       if (!listening && reply.ok()) {
-        session->Listen(
+        ear->Listen(
             CallLimits{std::min(deadline, internal::DeadlineAfter(absl::Seconds(1))), stop});
         // What has changed meanwhile was told to nobody.
-        if (session->listening()) continue;
+        if (ear->listening()) continue;
       }
       messages.Sleep(std::min(deadline, internal::DeadlineAfter(pause)));
     }

@@ -31,7 +31,7 @@ absl::StatusOr<std::string> Declare(Session& session, const QuorumOptions& optio
   if (!reply.ok()) return reply.status();
   const auto items = reply->items();
   if (items.size() >= 2 && items[0].integer() == 1) return items[1].text();
-  const std::string& name = session.node().name();
+  const std::string name = session.node().name();
   if (items.size() < 3) {
     return MakeStatus(absl::StatusCode::kDataLoss,
                       StrCat("quorum_declare at ", name, " answered ", reply->ToDebugString()));

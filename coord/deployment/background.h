@@ -1,9 +1,9 @@
 // The client's one background thread: keeps leases alive, asks and listens for those who wait,
 // tells holders when leases are lost, and withdraws what was given up.
 //
-// It owns the node's second connection, so that a large reply elsewhere cannot delay a renewal, and
-// it never blocks on that connection beyond the next moment at which somebody must be told
-// something. No user code runs on it.
+// It owns each node's second connection, so that a large reply elsewhere cannot delay a renewal, and
+// it never blocks on one beyond the next moment at which somebody must be told something (but for
+// dialling: see kLeastDial). No user code runs on it.
 #ifndef COORD_DEPLOYMENT_BACKGROUND_H_
 #define COORD_DEPLOYMENT_BACKGROUND_H_
 
@@ -43,6 +43,7 @@ class Beat {
     Request request;
     absl::Duration
         patience;  // without an answer for so long, the connection is given up and made anew
+    Node* to = nullptr;  // null: the node that serves its keys
   };
   // That moment has come. What it asks goes into one pipelined batch with what others ask.
   virtual std::optional<Ask> Tick(absl::Time now) = 0;
@@ -51,7 +52,8 @@ class Beat {
   // the server is a status.
   virtual void Answer(absl::StatusOr<Reply> reply, absl::Time sent, absl::Time now) = 0;
 
-  // The connection is gone, and with it perhaps messages. NextTick is asked anew.
+  // The connection over which it asked last is gone, and with it perhaps messages. NextTick is asked
+  // anew.
   virtual void LinkBroken() {}
 
   // The client was closed: nothing will be sent for it any more. By the thread that closes.
@@ -64,11 +66,26 @@ class Beat {
   friend class Background;
   std::multimap<absl::Time, std::shared_ptr<Beat>>::iterator place_;
   bool added_ = false;
+  const Node* asked_ = nullptr;  // the thread's own: where it asked last
+};
+
+// Which node serves what beats ask. Thread-safe; nodes live as long as it does.
+class Router {
+ public:
+  virtual ~Router() = default;
+  // Null: none does at present.
+  virtual Node* NodeFor(const Request& request) = 0;
+  // `from` has refused a request with a redirection. Learns from it; the node that the request, as
+  // it may have been changed, goes to now, or null when it cannot be followed.
+  virtual Node* Follow(Node& from, Request& request, std::string_view error) = 0;
+  // No connection to it could be had.
+  virtual void Unreached(Node& node) = 0;
 };
 
 class Background {
  public:
-  Background(Node& node, Wakes& wakes) : node_(node), wakes_(wakes) {}
+  Background(const Clock& clock, Router& router, Wakes& wakes)
+      : clock_(clock), router_(router), wakes_(wakes) {}
   ~Background() { Stop(); }
   Background(const Background&) = delete;
   Background& operator=(const Background&) = delete;
@@ -95,25 +112,50 @@ class Background {
  private:
   using Schedule = std::multimap<absl::Time, std::shared_ptr<Beat>>;
 
+  // What somebody wants to know, on its way to the node that can tell.
+  struct Question {
+    std::shared_ptr<Beat> beat;
+    Request request;
+    absl::Time give_up;
+    int hops = 0;  // redirections followed
+  };
   struct Batch {
-    std::shared_ptr<Connection> connection;
-    std::vector<std::shared_ptr<Beat>> beats;
+    std::vector<Question> questions;
     std::string bytes;
     std::size_t first_size = 0;
     std::vector<Reply> replies;
     std::unique_ptr<Exchange> exchange;
     absl::Time sent;
-    absl::Time give_up;
+    absl::Time give_up = absl::InfiniteFuture();
+  };
+  // The way to one node.
+  struct Link {
+    explicit Link(Node& to) : node(to) {}
+    Node& node;
+    std::shared_ptr<Connection> connection;  // the one used last
+    absl::flat_hash_set<std::string> known;  // scripts that have been used on it
+    std::deque<std::unique_ptr<Batch>> in_flight;
+    std::vector<Question> outgoing;
+    bool broken() const { return connection == nullptr || connection->broken(); }
   };
 
   void Run();
-  // Ticks what is due and sends what they ask.
-  void TickDue(absl::Time now, const std::stop_token& interrupt);
-  void Send(std::unique_ptr<Batch> batch, const std::stop_token& interrupt);
-  void Settle(Batch& batch);
-  // Tells everybody once when the connection that was used last is gone.
-  void NoticeBreak();
+  Link& LinkTo(Node& node);
+  // Ticks what is due, and puts what they ask with the links that it goes over.
+  void TickDue(absl::Time now);
+  void Send(Link& link, const std::stop_token& interrupt);
+  // Nobody can be asked: says so.
+  void Refuse(std::vector<Question> questions, const absl::Status& why);
+  void Settle(Link& link, Batch& batch);
+  // Answers it, unless it has to be asked elsewhere.
+  void SettleOne(Link& link, Question question, absl::StatusOr<Reply> reply, absl::Time sent);
+  // Gives up connections that do not answer. True when there was one.
+  bool BreakLate(absl::Time now);
+  // Tells those who used it once when the connection that was used last is gone.
+  void NoticeBreak(Link& link);
   void Wait(absl::Time until, const std::stop_token& interrupt);
+  void WaitForOne(Link& link, absl::Time until, const std::stop_token& interrupt);
+  void WaitForSeveral(absl::Time until, const std::stop_token& interrupt);
   // Sleeps without reading.
   void Doze(absl::Time until, const std::stop_token& interrupt)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -122,14 +164,15 @@ class Background {
   std::stop_source Interrupt(absl::Time when) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   SteadyTime ToSteady(absl::Time when) const;
 
-  Node& node_;
+  const Clock& clock_;
+  Router& router_;
   Wakes& wakes_;
   std::atomic<bool> delivered_{false};
 
+  std::stop_source ended_;  // ends what the thread does for long
+
   // The thread's own.
-  std::deque<std::unique_ptr<Batch>> in_flight_;
-  std::shared_ptr<Connection> link_;        // the connection used last
-  absl::flat_hash_set<std::string> known_;  // scripts that have been used on it
+  std::vector<std::unique_ptr<Link>> links_;
 
   Mutex mutex_;
   CondVar changed_;

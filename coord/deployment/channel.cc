@@ -12,12 +12,28 @@
 namespace coord::internal {
 
 std::shared_ptr<Connection> Channel::Current() {
-  MutexLock lock(mutex_);
-  if (connection_ == nullptr || connection_->broken()) return nullptr;
-  return connection_;
+  std::shared_ptr<Connection> broken;
+  {
+    MutexLock lock(mutex_);
+    if (connection_ == nullptr || !connection_->broken()) return connection_;
+    broken = std::exchange(connection_, nullptr);
+  }
+  if (main_) record_.Broke(broken->broken_status());
+  return nullptr;
 }
 
-absl::StatusOr<std::shared_ptr<Connection>> Channel::Get(const CallLimits& limits, bool once) {
+absl::Status Channel::Trouble() {
+  if (last_error_.ok()) {
+    return MakeStatus(absl::StatusCode::kUnavailable,
+                      StrCat("no connection to ", peer_, " in time"), kUnavailable);
+  }
+  if (IsLasting(last_error_)) return last_error_;
+  return MakeStatus(last_error_.code(), FromAbsl(last_error_.message()),
+                    Reasons(last_error_) | kUnavailable);
+}
+
+absl::StatusOr<std::shared_ptr<Connection>> Channel::Get(const CallLimits& limits,
+                                                         Patience patience) {
   {
     MutexLock lock(mutex_);
     if (connection_ != nullptr && !connection_->broken()) return connection_;
@@ -32,30 +48,38 @@ absl::StatusOr<std::shared_ptr<Connection>> Channel::Get(const CallLimits& limit
   mutex_.Lock();
   bool tried = false;
   while (true) {
+    absl::Status refused;
     if (closed_) {
-      mutex_.Unlock();
-      return MakeStatus(absl::StatusCode::kFailedPrecondition,
-                        StrCat("the client of ", peer_, " is closed"));
-    }
-    if (connection_ != nullptr && !connection_->broken()) {
+      refused = MakeStatus(absl::StatusCode::kFailedPrecondition,
+                           StrCat("the client of ", peer_, " is closed"));
+    } else if (connection_ != nullptr && !connection_->broken()) {
       std::shared_ptr<Connection> connection = connection_;
       mutex_.Unlock();
       return connection;
-    }
-    if (limits.stop.stop_requested()) {
+    } else if (const auto broken = std::exchange(connection_, nullptr)) {
       mutex_.Unlock();
-      return MakeStatus(absl::StatusCode::kCancelled, StrCat("stopped while waiting for ", peer_));
+      if (main_) record_.Broke(broken->broken_status());
+      mutex_.Lock();
+      continue;
+    } else if (limits.stop.stop_requested()) {
+      refused =
+          MakeStatus(absl::StatusCode::kCancelled, StrCat("stopped while waiting for ", peer_));
+    } else if (patience == Patience::kWait && record_.refusing()) {
+      refused = record_.Refusal().value_or(Trouble());
     }
     const SteadyTime now = std::chrono::steady_clock::now();
-    if (now >= limits.deadline || (tried && once)) {
-      std::string why = last_error_.ok() ? StrCat("no connection to ", peer_, " in time")
-                                         : std::string(FromAbsl(last_error_.message()));
-      const absl::StatusCode code =
-          last_error_.ok() ? absl::StatusCode::kUnavailable : last_error_.code();
-      mutex_.Unlock();
-      return MakeStatus(code, why, kUnavailable);
+    const bool due = now >= next_attempt_ || patience == Patience::kOnce;
+    if (refused.ok() && (now >= limits.deadline || (tried && patience != Patience::kWait) ||
+                         (!due && patience == Patience::kIfDue))) {
+      refused = Trouble();
     }
-    if (connecting_ || (now < next_attempt_ && !once)) {
+    // What lasts is not asked for again by every call: a wrong password would be a storm.
+    if (refused.ok() && !due && IsLasting(last_error_)) refused = Trouble();
+    if (!refused.ok()) {
+      mutex_.Unlock();
+      return refused;
+    }
+    if (connecting_ || !due) {
       changed_.WaitUntil(mutex_,
                          connecting_ ? limits.deadline : std::min(next_attempt_, limits.deadline));
       continue;
@@ -63,6 +87,12 @@ absl::StatusOr<std::shared_ptr<Connection>> Channel::Get(const CallLimits& limit
     connecting_ = true;
     mutex_.Unlock();
     absl::StatusOr<std::shared_ptr<Connection>> made = dialer_(limits);
+    const SteadyTime ended = std::chrono::steady_clock::now();
+    if (made.ok()) {
+      record_.Connected(ended);
+    } else if (made.status().code() != absl::StatusCode::kCancelled) {
+      record_.Failed(made.status(), IsLasting(made.status()), ended);
+    }
     mutex_.Lock();
     connecting_ = false;
     tried = true;
@@ -74,21 +104,42 @@ absl::StatusOr<std::shared_ptr<Connection>> Channel::Get(const CallLimits& limit
       failures_ = 0;
       ++generation_;
       last_error_ = absl::OkStatus();
+      next_attempt_ = SteadyTime::min();
       continue;
     }
     if (made.status().code() == absl::StatusCode::kCancelled)
       continue;  // our own stop; says nothing of the server
     last_error_ = made.status();
+    next_attempt_ = ended + absl::ToChronoNanoseconds(
+                                JitteredDelay(BackoffLimits{}, ++failures_, jitter_.Next()));
     if (IsLasting(last_error_)) {
-      absl::Status status =
-          MakeStatus(last_error_.code(), FromAbsl(last_error_.message()), Reasons(last_error_));
+      absl::Status status = last_error_;
       mutex_.Unlock();
       return status;
     }
-    next_attempt_ =
-        std::chrono::steady_clock::now() +
-        absl::ToChronoNanoseconds(JitteredDelay(BackoffLimits{}, ++failures_, jitter_.Next()));
   }
+}
+
+void Channel::Disconnect(const absl::Status& why) {
+  std::shared_ptr<Connection> connection;
+  {
+    MutexLock lock(mutex_);
+    connection = std::exchange(connection_, nullptr);
+    descriptor_.store(-1, std::memory_order_relaxed);
+    failures_ = 0;
+    next_attempt_ = SteadyTime::min();
+    changed_.NotifyAll();
+  }
+  if (connection == nullptr) return;
+  connection->Break(why);
+  if (main_) record_.Broke(why);
+}
+
+void Channel::Hurry() {
+  MutexLock lock(mutex_);
+  failures_ = 0;
+  next_attempt_ = SteadyTime::min();
+  changed_.NotifyAll();
 }
 
 void Channel::Close() {

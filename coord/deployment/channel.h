@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "coord/deployment/handshake.h"
+#include "coord/deployment/node_record.h"
 #include "coord/internal/backoff.h"
 #include "coord/internal/deadline.h"
 #include "coord/internal/jitter.h"
@@ -26,16 +27,29 @@ class Channel {
   using Dialer =
       std::function<absl::StatusOr<std::shared_ptr<Connection>>(const CallLimits& limits)>;
 
-  // `peer` for messages.
-  Channel(std::string peer, Dialer dialer) : peer_(std::move(peer)), dialer_(std::move(dialer)) {}
+  // `peer` for messages. `record` is borrowed: it hears how attempts end, and says when callers
+  // should not wait. Of `main` it also hears when the connection has broken.
+  Channel(std::string peer, NodeRecord& record, bool main, Dialer dialer)
+      : peer_(std::move(peer)), record_(record), main_(main), dialer_(std::move(dialer)) {}
 
-  // The connection as it is, or a new one. While the server cannot be reached, tries again with
-  // full-jitter backoff until the limits end it (kUnavailable with the last reason, kCancelled), or
-  // until an error that lasts. `once` makes it a single attempt, at once.
-  absl::StatusOr<std::shared_ptr<Connection>> Get(const CallLimits& limits, bool once = false);
+  enum class Patience {
+    kWait,   // tries again with full-jitter backoff; at once refused while the record refuses
+    kOnce,   // a single attempt, at once
+    kIfDue,  // a single attempt, and none before its time has come
+  };
+  // The connection as it is, or a new one. While the server cannot be reached, waits as it is told
+  // to, until the limits end it (kUnavailable with the last reason, kCancelled), or until an error
+  // that lasts.
+  absl::StatusOr<std::shared_ptr<Connection>> Get(const CallLimits& limits,
+                                                  Patience patience = Patience::kWait);
 
   // The connection if there is a working one, else null. Never waits for the network.
   std::shared_ptr<Connection> Current();
+
+  // Breaks the connection; the next who needs one may make it at once.
+  void Disconnect(const absl::Status& why);
+  // The next attempt need not wait any more.
+  void Hurry();
 
   // Breaks the connection, and refuses to make another.
   void Close();
@@ -47,7 +61,12 @@ class Channel {
   void CloseDescriptorInChild();
 
  private:
+  // What the last attempt ended with, as the result of a call.
+  absl::Status Trouble() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   const std::string peer_;
+  NodeRecord& record_;
+  const bool main_;
   const Dialer dialer_;
   std::atomic<int> descriptor_{
       -1};  // of connection_, for a forked child, which must not take the lock

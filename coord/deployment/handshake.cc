@@ -6,6 +6,41 @@
 #include "coord/wire/resp.h"
 
 namespace coord::internal {
+namespace {
+
+// HELLO's answer: field names and values in turn.
+ServerFacts ReadFacts(const Reply& hello) {
+  ServerFacts facts;
+  const auto items = hello.items();
+  for (std::size_t i = 0; i + 1 < items.size(); i += 2) {
+    if (items[i].text() == "server") facts.name = items[i + 1].text();
+    if (items[i].text() != "version") continue;
+    const std::string_view version = items[i + 1].text();
+    const auto dot = version.find('.');
+    const auto number = [](std::string_view text) {
+      return static_cast<int>(ParseInt64(text).value_or(0));
+    };
+    facts.major = number(version.substr(0, dot));
+    if (dot == std::string_view::npos) continue;
+    const std::string_view rest = version.substr(dot + 1);
+    facts.minor = number(rest.substr(0, rest.find('.')));
+  }
+  return facts;
+}
+
+// Whether ROLE's answer is a master's; else what to say. A server that a failover has left behind
+// still takes writes for a while, which nobody will ever see again.
+absl::Status CheckRole(const Reply& role, const std::string& peer) {
+  const std::string_view name =
+      role.items().empty() ? std::string_view() : std::string_view(role.items()[0].text());
+  if (name == "master") return absl::OkStatus();
+  return MakeStatus(absl::StatusCode::kUnavailable,
+                    StrCat(peer, " says that its role is ", Quoted(name),
+                           ", so it is not the master that was looked for"),
+                    kUnavailable);
+}
+
+}  // namespace
 
 Handshake::Handshake(const Identity& identity, std::span<const ScriptText* const> scripts,
                      Protocol protocol)
@@ -32,6 +67,10 @@ Handshake::Handshake(const Identity& identity, std::span<const ScriptText* const
     args = {"SELECT", db};
     Add(Step::kSelect, args);
   }
+  if (identity.must_be_master) {
+    args = {"ROLE"};
+    Add(Step::kRole, args);
+  }
   if (!identity.channel.empty() && protocol == Protocol::kResp3) {
     args = {"SUBSCRIBE", identity.channel};
     Add(Step::kSubscribe, args);
@@ -55,6 +94,11 @@ Handshake::Result Handshake::Judge(std::span<const Reply> replies, const std::st
     if (!reply.is_error()) {
       if (steps_[i] == Step::kLoad) ++result.scripts_loaded;
       if (steps_[i] == Step::kSubscribe) result.subscribed = true;
+      if (steps_[i] == Step::kHello) result.facts = ReadFacts(reply);
+      if (steps_[i] == Step::kRole) {
+        result.status = CheckRole(reply, peer);
+        if (!result.status.ok()) return result;
+      }
       continue;
     }
     const std::string_view code = ErrorCode(reply.text());
@@ -81,6 +125,9 @@ Handshake::Result Handshake::Judge(std::span<const Reply> replies, const std::st
           result.status =
               MakeStatus(absl::StatusCode::kFailedPrecondition, FromAbsl(result.status.message()));
         }
+        return result;
+      case Step::kRole:
+        result.status = ServerError(reply.text(), StrCat("asking ", peer, " for its role"));
         return result;
       case Step::kSetName:
         break;  // only a name

@@ -20,6 +20,16 @@ struct Identity {
   int db = 0;
   std::string client_name;
   std::string channel = {};  // to subscribe to, with RESP3; empty: none
+  bool must_be_master = false;
+};
+
+// What a server says of itself while signing in.
+struct ServerFacts {
+  std::string name = {};  // "redis", "valkey"; empty: it is older than saying so
+  int major = 0;
+  int minor = 0;
+  // 7.0 and up; every Valkey.
+  bool has_sharded_channels() const { return major >= 7; }
 };
 
 // HELLO 3 with AUTH and SETNAME, SELECT, and SCRIPT LOAD of each script; for a server that does not
@@ -42,11 +52,12 @@ class Handshake {
     int scripts_loaded =
         0;  // fewer than offered where the user may not SCRIPT LOAD; EVAL covers those
     bool subscribed = false;
+    ServerFacts facts = {};
   };
   Result Judge(std::span<const Reply> replies, const std::string& peer) const;
 
  private:
-  enum class Step { kHello, kAuth, kSetName, kSelect, kSubscribe, kLoad };
+  enum class Step { kHello, kAuth, kSetName, kSelect, kRole, kSubscribe, kLoad };
   void Add(Step step, std::span<const std::string_view> args);
 
   std::string bytes_;

@@ -19,12 +19,30 @@ constexpr std::chrono::milliseconds kSoon{20};
 constexpr std::string_view kUnknown =
     "; it is not known whether the operation has been or will be applied";
 
-// Sends one exchange and says what became of it.
-absl::Status RunOnce(Connection& connection, Exchange& exchange, const CallLimits& limits,
-                     std::string_view what, const std::string& name) {
-  const Connection::WaitResult result = connection.Run(exchange, limits);
+// Signing in changes nothing, so whatever became of it, the caller's own command was not sent.
+absl::Status SignInFailure(const Connection::WaitResult result, const absl::Status& status,
+                           const std::string& name) {
+  if (result == Connection::WaitResult::kStopped) {
+    return MakeStatus(absl::StatusCode::kCancelled, StrCat("stopped while signing in at ", name));
+  }
+  if (result == Connection::WaitResult::kDeadline) {
+    return MakeStatus(absl::StatusCode::kUnavailable,
+                      StrCat("signing in at ", name, ": no answer in time"), kUnavailable);
+  }
+  return MakeStatus(status.code(), StrCat("signing in at ", name, ": ", FromAbsl(status.message())),
+                    kUnavailable);
+}
+
+// Every so many calls one is timed.
+constexpr std::uint32_t kTimed = 16;
+
+}  // namespace
+
+absl::Status EndExchange(Connection& connection, Exchange& exchange,
+                         Connection::WaitResult result, std::string_view what,
+                         std::string_view peer) {
   if (result == Connection::WaitResult::kDone && exchange.status().ok()) return absl::OkStatus();
-  const std::string context = StrCat(what, " at ", name, ": ");
+  const std::string context = StrCat(what, " at ", peer, ": ");
   if (result == Connection::WaitResult::kDone) {
     const absl::Status& status = exchange.status();
     return MakeStatus(status.code(),
@@ -46,53 +64,55 @@ absl::Status RunOnce(Connection& connection, Exchange& exchange, const CallLimit
                     StrCat(context, "no reply by the deadline", kUnknown), kOutcomeUnknown);
 }
 
-// Why a call failed. When an attempt before may have been applied (`unknown`), so may the call,
-// whatever became of its repetition: unless the server has answered that for good.
-absl::Status Failure(const absl::Status& status, bool unknown) {
-  if (!unknown || IsOutcomeUnknown(status)) return status;
+absl::Status CallFailure(const absl::Status& status, const CallProgress& progress) {
+  if (!progress.unknown || IsOutcomeUnknown(status)) return status;
   return MakeStatus(
       status.code(),
       StrCat(FromAbsl(status.message()), "; an attempt before that was sent", kUnknown),
       Reasons(status) | kOutcomeUnknown);
 }
 
-bool Pause(const CallLimits& limits) {
+bool PauseForServer(const CallLimits& limits) {
   return SleepUntil(std::chrono::steady_clock::now() + kSoon, limits);
 }
 
-// Signing in changes nothing, so whatever became of it, the caller's own command was not sent.
-absl::Status SignInFailure(const Connection::WaitResult result, const absl::Status& status,
-                           const std::string& name) {
-  if (result == Connection::WaitResult::kStopped) {
-    return MakeStatus(absl::StatusCode::kCancelled, StrCat("stopped while signing in at ", name));
-  }
-  if (result == Connection::WaitResult::kDeadline) {
-    return MakeStatus(absl::StatusCode::kUnavailable,
-                      StrCat("signing in at ", name, ": no answer in time"), kUnavailable);
-  }
-  return MakeStatus(status.code(), StrCat("signing in at ", name, ": ", FromAbsl(status.message())),
-                    kUnavailable);
-}
-
-}  // namespace
-
 Node::Node(NodeOptions options)
     : options_(std::move(options)),
-      name_(options_.endpoint.ToString()),
-      shared_(name_, [this](const CallLimits& limits) { return Dial(limits, false); }),
-      background_(name_, [this](const CallLimits& limits) { return Dial(limits, true); }),
-      replicated_(name_, [this](const CallLimits& limits) { return Dial(limits, false); }) {}
+      record_(options_.title.empty() ? options_.endpoint.ToString() : options_.title,
+              options_.ensure_server ? absl::InfiniteDuration() : options_.fail_fast_after,
+              options_.on_event),
+      approach_({options_.identity.user, options_.identity.password}, options_.credentials,
+                options_.post),
+      name_(options_.title.empty() ? options_.endpoint.ToString() : options_.title),
+      shared_(name_, record_, true, [this](const CallLimits& limits) { return Dial(limits, false); }),
+      background_(name_, record_, false, [this](const CallLimits& limits) { return Dial(limits, true); }),
+      replicated_(name_, record_, false, [this](const CallLimits& limits) { return Dial(limits, false); }) {
+}
 
-absl::StatusOr<std::vector<Address>> Node::Addresses(bool background) {
-  if (!background) {
-    absl::StatusOr<std::vector<Address>> found = Resolve(options_.endpoint);
-    if (!found.ok()) return found.status();
-    MutexLock lock(mutex_);
-    addresses_ = *found;
-    return found;
-  }
+std::string Node::name() const {
   MutexLock lock(mutex_);
-  return addresses_;
+  return name_;
+}
+
+ServerFacts Node::facts() {
+  MutexLock lock(mutex_);
+  return facts_;
+}
+
+absl::StatusOr<Approach> Node::FindApproach(const CallLimits& limits, bool background) {
+  Endpoint endpoint = options_.endpoint;
+  if (options_.locate) {
+    absl::StatusOr<Endpoint> located = options_.locate(limits, background);
+    if (!located.ok()) return located.status();
+    endpoint = *std::move(located);
+    bool moved = false;
+    {
+      MutexLock lock(mutex_);
+      moved = std::exchange(name_, endpoint.ToString()) != endpoint.ToString();
+    }
+    if (moved) record_.Rename(endpoint.ToString());
+  }
+  return background ? approach_.FindInBackground(endpoint) : approach_.Find(endpoint);
 }
 
 absl::StatusOr<std::shared_ptr<Connection>> Node::Dial(const CallLimits& limits, bool background) {
@@ -103,8 +123,15 @@ absl::StatusOr<std::shared_ptr<Connection>> Node::Dial(const CallLimits& limits,
       return status;
     }
   }
-  absl::StatusOr<std::vector<Address>> addresses = Addresses(background);
-  if (!addresses.ok()) return addresses.status();
+  absl::StatusOr<Approach> approach = FindApproach(bounded, background);
+  if (!approach.ok()) return approach.status();
+  const Endpoint& endpoint = approach->endpoint;
+  const std::string peer = endpoint.ToString();
+  Identity identity = options_.identity;
+  identity.user = approach->credentials.user;
+  identity.password = approach->credentials.password;
+  if (background) identity.channel = options_.channel;
+  identity.must_be_master = identity.must_be_master || options_.locate != nullptr;
   Handshake::Protocol protocol;
   {
     MutexLock lock(mutex_);
@@ -112,20 +139,19 @@ absl::StatusOr<std::shared_ptr<Connection>> Node::Dial(const CallLimits& limits,
   }
   while (true) {
     absl::StatusOr<std::unique_ptr<Socket>> socket =
-        internal::Dial(options_.endpoint, *addresses, bounded);
+        internal::Dial(endpoint, approach->addresses, bounded, options_.keepalive);
     if (!socket.ok()) return socket.status();
     if (options_.tls != nullptr) {
-      socket = options_.tls->Secure(*std::move(socket), name_, bounded);
+      socket = options_.tls->Secure(*std::move(socket), endpoint.host, peer, bounded);
       if (!socket.ok()) return socket.status();
     }
     const SpinJudge spin(background ? SpinMode::kNever : options_.spin,
-                         options_.endpoint.local() ? SpinJudge::kLocalBudget : SpinJudge::kBudget);
+                         endpoint.local() ? SpinJudge::kLocalBudget : SpinJudge::kBudget);
     auto connection =
-        std::make_shared<Connection>(*std::move(socket), name_, spin, RespLimits{},
+        std::make_shared<Connection>(*std::move(socket), peer, spin, RespLimits{},
                                      background ? options_.on_push : Connection::PushHandler());
-    Identity identity = options_.identity;
-    if (background) identity.channel = options_.channel;
-    const Handshake handshake(identity, AllScripts(), protocol);
+    const Handshake handshake(
+        identity, options_.scripts ? AllScripts() : std::span<const ScriptText* const>(), protocol);
     const bool greets = !options_.greeting.bytes.empty();
     std::vector<Reply> replies(handshake.commands() + (greets ? 1 : 0));
     const std::string bytes =
@@ -134,15 +160,21 @@ absl::StatusOr<std::shared_ptr<Connection>> Node::Dial(const CallLimits& limits,
     const Connection::WaitResult signed_in = connection->Run(exchange, bounded);
     if (signed_in != Connection::WaitResult::kDone) connection->Abandon(exchange);
     if (signed_in != Connection::WaitResult::kDone || !exchange.status().ok()) {
-      return SignInFailure(signed_in, exchange.status(), name_);
+      return SignInFailure(signed_in, exchange.status(), peer);
     }
-    const Handshake::Result result = handshake.Judge(replies, name_);
+    const Handshake::Result result = handshake.Judge(replies, peer);
     if (!result.status.ok()) return result.status;
     if (!result.try_resp2) {
       if (background) subscribed_.store(result.subscribed, std::memory_order_relaxed);
-      if (!greets) return connection;
-      absl::Status greeted = options_.greeting.judge(replies.back());
-      if (!greeted.ok()) return greeted;
+      if (greets) {
+        if (absl::Status greeted = options_.greeting.judge(replies.back()); !greeted.ok()) {
+          return greeted;
+        }
+      }
+      // Who waits for the other connection need not wait any longer.
+      if (background) shared_.Hurry();
+      MutexLock lock(mutex_);
+      facts_ = result.facts;
       return connection;
     }
     protocol = Handshake::Protocol::kResp2;
@@ -153,97 +185,131 @@ absl::StatusOr<std::shared_ptr<Connection>> Node::Dial(const CallLimits& limits,
 
 absl::Status Node::Connect(const CallLimits& limits) {
   while (true) {
-    const absl::Status status = shared_.Get(limits, /*once=*/true).status();
+    const absl::Status status = shared_.Get(limits, Channel::Patience::kOnce).status();
     const bool starting = (Reasons(status) & kUnavailable) != 0 &&
                           status.message().find("LOADING") != absl::string_view::npos;
-    if (!starting || !Pause(limits)) return status;
+    if (!starting || !PauseForServer(limits)) return status;
   }
 }
+
+Attempt Node::Try(Request& request, const CallLimits& limits, CallProgress& progress,
+                  const Replicas& replicas) {
+  using Verdict = Attempt::Verdict;
+  if (limits.stop.stop_requested()) {
+    return {Verdict::kFinal,
+            CallFailure(MakeStatus(absl::StatusCode::kCancelled,
+                                   StrCat(request.what(), " not sent: stopped by the caller")),
+                        progress)};
+  }
+  Channel& channel = replicas.count > 0 ? replicated_ : shared_;
+  std::shared_ptr<Connection> connection = channel.Current();
+  if (connection == nullptr) {
+    CallLimits reach = limits;
+    reach.deadline = std::min(reach.deadline, DeadlineAfter(progress.reach));
+    absl::StatusOr<std::shared_ptr<Connection>> made = channel.Get(reach);
+    if (made.ok()) connection = *std::move(made);
+    if (!made.ok()) {
+    absl::Status why = Annotate(made.status(), StrCat(request.what(), " not sent"));
+    const bool final = IsLasting(why) || why.code() == absl::StatusCode::kCancelled;
+    return {final ? Verdict::kFinal : Verdict::kUnreached, CallFailure(why, progress)};
+    }
+  }
+  Reply room[Request::kMostReplies + 1];
+  std::string with_wait;
+  CallLimits longer = limits;
+  if (replicas.count > 0) {
+    const std::string count = StrCat(replicas.count);
+    const std::string ms = StrCat(CeilMilliseconds(replicas.timeout));  // never 0: for ever
+    const std::string_view wait_words[] = {"WAIT", count, ms};
+    with_wait = request.bytes() + Request::Command(wait_words).bytes();
+    if (longer.deadline != SteadyTime::max()) {
+      longer.deadline += absl::ToChronoNanoseconds(replicas.timeout);
+    }
+  }
+  const std::string& bytes = replicas.count > 0 ? with_wait : request.bytes();
+  const std::span<Reply> replies(room, request.replies() + (replicas.count > 0 ? 1 : 0));
+  Exchange exchange(bytes, request.bytes().size(), replies);
+  Reply& reply = room[request.replies() - 1];
+  CallTrace* const trace = progress.trace;
+  const bool timed = calls_.fetch_add(1, std::memory_order_relaxed) % kTimed == 0;
+  const absl::Time began = timed || trace != nullptr ? clock().Now() : absl::InfinitePast();
+  if (trace != nullptr) trace->sent = began;
+  const absl::Status status = EndExchange(*connection, exchange, connection->Run(exchange, longer),
+                                          request.what(), connection->peer());
+  if (timed && exchange.done() && status.ok()) record_.latency().Add(clock().Now() - began);
+  if (!status.ok()) {
+    const bool again = exchange.done() && !IsLasting(status) &&
+                       status.code() != absl::StatusCode::kDataLoss;
+    if (again && (exchange.not_sent() || request.retry_safe())) {
+      if (!exchange.not_sent()) {
+        progress.unknown = true;
+        if (trace != nullptr) trace->replayed = true;
+      }
+      return {Verdict::kAgain, status};
+    }
+    return {Verdict::kFinal, CallFailure(status, progress)};
+  }
+  if (!reply.is_error()) {
+    Attempt attempt{Verdict::kFinal, std::move(reply)};
+    if (replicas.count == 0) return attempt;
+    attempt.replicas = static_cast<int>(replies.back().integer());
+    return attempt;
+  }
+  const std::string_view code = ErrorCode(reply.text());
+  if (code == "NOSCRIPT" && request.UseEval()) return {Verdict::kAgain, absl::UnknownError("")};
+  if (code == "MOVED" || code == "ASK") return {Verdict::kElsewhere, std::move(reply)};
+  absl::Status refused =
+      ServerError(reply.text(), StrCat(request.what(), " at ", connection->peer()));
+  if (code == "READONLY" && options_.locate) {
+    // A failover has made a replica of it.
+    Disconnect(FromAbsl(refused.message()));
+    return {Verdict::kPause, std::move(refused)};
+  }
+  Attempt attempt{PassesByItself(code) ? Verdict::kPause : Verdict::kFinal, std::move(refused)};
+  attempt.refusal = std::move(reply.mutable_text());
+  return attempt;
+}
+
+namespace {
+
+// All attempts of a call at one server.
+Attempt TryAll(Node& node, Request& request, const CallLimits& limits, CallProgress& progress,
+               const Replicas& replicas) {
+  while (true) {
+    Attempt attempt = node.Try(request, limits, progress, replicas);
+    switch (attempt.verdict) {
+      case Attempt::Verdict::kAgain:
+        continue;
+      case Attempt::Verdict::kPause:
+        if (PauseForServer(limits)) continue;
+        attempt.reply = CallFailure(attempt.reply.status(), progress);
+        return attempt;
+      case Attempt::Verdict::kElsewhere:
+        attempt.reply =
+            ServerError(attempt.reply->text(), StrCat(request.what(), " at ", node.name()));
+        return attempt;
+      case Attempt::Verdict::kUnreached:
+      case Attempt::Verdict::kFinal:
+        return attempt;
+    }
+  }
+}
+
+}  // namespace
 
 absl::StatusOr<Reply> Node::Execute(Request& request, const CallLimits& limits, CallTrace* trace) {
-  bool unknown = false;
-  while (true) {
-    if (limits.stop.stop_requested()) {
-      return Failure(MakeStatus(absl::StatusCode::kCancelled,
-                                StrCat(request.what(), " not sent: stopped by the caller")),
-                     unknown);
-    }
-    absl::StatusOr<std::shared_ptr<Connection>> connection = shared_.Get(limits);
-    if (!connection.ok()) {
-      return Failure(Annotate(connection.status(), StrCat(request.what(), " not sent")), unknown);
-    }
-    Reply replies[2];
-    Exchange exchange(request.bytes(), request.bytes().size(),
-                      std::span<Reply>(replies, request.replies()));
-    Reply& reply = replies[request.replies() - 1];
-    if (trace != nullptr) trace->sent = clock().Now();
-    if (absl::Status status = RunOnce(**connection, exchange, limits, request.what(), name_);
-        !status.ok()) {
-      const bool broke = exchange.done();
-      if (broke && exchange.not_sent() && !IsLasting(status)) continue;
-      if (broke && request.retry_safe() && !IsLasting(status) &&
-          status.code() != absl::StatusCode::kDataLoss) {
-        unknown = true;
-        if (trace != nullptr) trace->replayed = true;
-        continue;
-      }
-      return Failure(status, unknown);
-    }
-    if (!reply.is_error()) return reply;
-    const std::string_view code = ErrorCode(reply.text());
-    if (code == "NOSCRIPT" && request.UseEval()) continue;
-    const bool passes = PassesByItself(code);
-    if (passes && Pause(limits)) continue;
-    return Failure(ServerError(reply.text(), StrCat(request.what(), " at ", name_)),
-                   unknown && passes);
-  }
+  CallProgress progress{trace};
+  return TryAll(*this, request, limits, progress, {}).reply;
 }
 
-absl::StatusOr<Node::Acknowledged> Node::ExecuteReplicated(Request& request, int replicas,
-                                                           absl::Duration timeout,
+absl::StatusOr<Node::Acknowledged> Node::ExecuteReplicated(Request& request,
+                                                           const Replicas& replicas,
                                                            const CallLimits& limits,
                                                            CallTrace* trace) {
-  const std::string count = StrCat(replicas);
-  const std::string ms = StrCat(CeilMilliseconds(timeout));  // never 0, which is for ever
-  const std::string_view wait_words[] = {"WAIT", count, ms};
-  const Request wait = Request::Command(wait_words);
-  bool unknown = false;
-  while (true) {
-    absl::StatusOr<std::shared_ptr<Connection>> connection = replicated_.Get(limits);
-    if (!connection.ok()) {
-      return Failure(Annotate(connection.status(), StrCat(request.what(), " not sent")), unknown);
-    }
-    CallLimits longer = limits;
-    if (longer.deadline != SteadyTime::max()) {
-      longer.deadline += absl::ToChronoNanoseconds(timeout);
-    }
-    const std::string bytes = request.bytes() + wait.bytes();
-    Reply replies[2];
-    Exchange exchange(bytes, request.bytes().size(), replies);
-    if (trace != nullptr) trace->sent = clock().Now();
-    if (absl::Status status = RunOnce(**connection, exchange, longer, request.what(), name_);
-        !status.ok()) {
-      if (exchange.done() && !IsLasting(status) && status.code() != absl::StatusCode::kDataLoss &&
-          !limits.stop.stop_requested()) {
-        if (exchange.not_sent()) continue;
-        if (request.retry_safe()) {
-          unknown = true;
-          if (trace != nullptr) trace->replayed = true;
-          continue;
-        }
-      }
-      return Failure(status, unknown);
-    }
-    if (!replies[0].is_error()) {
-      return Acknowledged{std::move(replies[0]), static_cast<int>(replies[1].integer())};
-    }
-    const std::string_view code = ErrorCode(replies[0].text());
-    if (code == "NOSCRIPT" && request.UseEval()) continue;
-    const bool passes = PassesByItself(code);
-    if (passes && Pause(limits)) continue;
-    return Failure(ServerError(replies[0].text(), StrCat(request.what(), " at ", name_)),
-                   unknown && passes);
-  }
+  CallProgress progress{trace};
+  Attempt attempt = TryAll(*this, request, limits, progress, replicas);
+  if (!attempt.reply.ok()) return attempt.reply.status();
+  return Acknowledged{*std::move(attempt.reply), attempt.replicas};
 }
 
 absl::StatusOr<std::vector<Reply>> Node::ExecuteBatch(std::span<Request> requests,
@@ -268,11 +334,21 @@ absl::StatusOr<std::vector<Reply>> Node::ExecuteBatch(std::span<Request> request
     absl::StatusOr<std::shared_ptr<Connection>> connection = shared_.Get(limits);
     if (!connection.ok()) return Annotate(connection.status(), StrCat(what, " not sent"));
     Exchange exchange(bytes, first_size, replies);
-    absl::Status status = RunOnce(**connection, exchange, limits, what, name_);
+    absl::Status status = EndExchange(**connection, exchange, (*connection)->Run(exchange, limits),
+                                      what, (*connection)->peer());
     if (status.ok()) return replies;
     if (exchange.done() && exchange.not_sent() && !IsLasting(status)) continue;
     return status;
   }
+}
+
+void Node::Disconnect(std::string_view why) {
+  const absl::Status status = MakeStatus(
+      absl::StatusCode::kUnavailable, StrCat("connections to ", name(), " were given up: ", why));
+  record_.Reset();
+  shared_.Disconnect(status);
+  background_.Disconnect(status);
+  replicated_.Disconnect(status);
 }
 
 void Node::Close() {

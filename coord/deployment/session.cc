@@ -5,6 +5,9 @@
 #include <optional>
 #include <utility>
 
+#include "coord/deployment/cluster.h"
+#include "coord/deployment/sentinel.h"
+#include "coord/deployment/standalone.h"
 #include "coord/internal/fork.h"
 #include "coord/internal/limits.h"
 #include "coord/internal/owner_id.h"
@@ -51,13 +54,6 @@ absl::Status CheckOptions(const ClientOptions& options) {
   return absl::OkStatus();
 }
 
-absl::Status NotYet(std::string_view what) {
-  return MakeStatus(absl::StatusCode::kUnimplemented,
-                    StrCat(what,
-                           " is not supported by this version of coord; use redis://, unix:// "
-                           "or embedded://"));
-}
-
 }  // namespace
 
 Session::Session(Url url, ClientOptions options)
@@ -87,7 +83,11 @@ absl::StatusOr<std::shared_ptr<Session>> Session::Open(std::string_view url, Cli
 absl::Status Session::Start(const SessionRole& role) {
   NodeOptions node;
   node.identity = {url_.user, url_.password, url_.db, options_.client_name};
+  node.credentials = options_.credentials;
+  node.post = [this](std::function<void()> task) { Post(std::move(task)); };
   node.connect_timeout = options_.connect_timeout;
+  node.fail_fast_after = options_.fail_fast_after;
+  node.keepalive = options_.keepalive;
   node.spin = options_.spin;
   node.clock = options_.clock;
   const std::string id = NewOwnerId({});
@@ -95,27 +95,41 @@ absl::Status Session::Start(const SessionRole& role) {
     return MakeStatus(absl::StatusCode::kUnavailable,
                       "the system gives no random bits for this client's channel", kUnavailable);
   }
-  channel_ = StrCat(options_.prefix, "wake:", id.substr(0, id.size() - 1));
+  node.channel = StrCat(options_.prefix, "wake:", id.substr(0, id.size() - 1));
   wakes_ = std::make_unique<Wakes>();
-  node.channel = channel_;
   node.on_push = [this](Reply push) {
-    if (wakes_->Deliver(push)) background_->Delivered();
+    if (wakes_->Deliver(push)) return background_->Delivered();
+    deployment_->OnPush(push);
   };
+  node.on_event = [this](const NodeEvent& event) { Happened(event); };
   if (role.greeting) node.greeting = role.greeting(options_);
   const CallLimits limits{DeadlineAfter(options_.connect_timeout), {}};
+  worker_ = std::make_unique<Worker>();
+  absl::StatusOr<std::unique_ptr<Deployment>> made = MakeDeployment(std::move(node));
+  if (!made.ok()) return made.status();
+  deployment_ = *std::move(made);
+  background_ = std::make_unique<Background>(*options_.clock, *deployment_, *wakes_);
+  deployment_->Start(*background_, options_.timeout);
+  pulse_ = std::make_shared<Pulse>(*deployment_, *background_, options_.health_check_period,
+                                   options_.health_check_timeout);
+  if (options_.health_check_period > absl::ZeroDuration()) background_->Add(pulse_);
+  return role.connect_later ? absl::OkStatus() : deployment_->Connect(limits);
+}
+
+absl::StatusOr<std::unique_ptr<Deployment>> Session::MakeDeployment(NodeOptions node) {
+  if (url_.tls) {
+    absl::StatusOr<std::shared_ptr<TlsContext>> tls = TlsContext::Make(
+        {url_.ca_file, url_.cert_file, url_.key_file, url_.insecure, url_.server_name});
+    if (!tls.ok()) return tls.status();
+    node.tls = *std::move(tls);
+  }
   switch (url_.scheme) {
     case Url::Scheme::kSentinel:
-      return NotYet("Sentinel (redis+sentinel://)");
+      return SentinelGroup::Make(url_, std::move(node));
     case Url::Scheme::kCluster:
-      return NotYet("Redis Cluster (redis+cluster://)");
+      return Cluster::Make(url_, options_.prefix, std::move(node));
     case Url::Scheme::kTcp:
       node.endpoint = {{}, url_.hosts.at(0).host, url_.hosts.at(0).port};
-      if (url_.tls) {
-        absl::StatusOr<std::shared_ptr<TlsContext>> tls = TlsContext::Make(
-            {url_.ca_file, url_.cert_file, url_.key_file, url_.insecure, node.endpoint.host});
-        if (!tls.ok()) return tls.status();
-        node.tls = *std::move(tls);
-      }
       break;
     case Url::Scheme::kUnix:
       node.endpoint.path = url_.path;
@@ -137,23 +151,41 @@ absl::Status Session::Start(const SessionRole& role) {
       break;
     }
   }
-  node_ = std::make_unique<Node>(std::move(node));
-  worker_ = std::make_unique<Worker>();
-  background_ = std::make_unique<Background>(*node_, *wakes_);
-  return role.connect_later ? absl::OkStatus() : node_->Connect(limits);
+  return std::make_unique<Standalone>(std::move(node));
+}
+
+void Session::Happened(const NodeEvent& event) {
+  // Whoever is given up is tried again by the background thread, since no caller does.
+  if (event.state == NodeState::kDown && background_ != nullptr) {
+    pulse_->Hurry();
+    if (background_->Add(pulse_)) {
+      background_->Reschedule(*pulse_);
+    } else {
+      deployment_->Forgive();
+    }
+  }
+  if (!options_.on_node_event) return;
+  Post([tell = options_.on_node_event, event] { tell(event); });
+}
+
+absl::Status Session::Reconnect(const CallLimits& limits) {
+  if (absl::Status status = Usable(); !status.ok()) return status;
+  for (Node* node : deployment_->AllNodes()) node->Disconnect("the program asked for new ones");
+  return deployment_->Connect(limits);
 }
 
 Session::~Session() {
   if (forked()) {
     // The threads are the parent's, and so may be the locks inside: leave all of it, and only let
     // go of the connections.
-    if (node_ != nullptr) node_->CloseDescriptorsInChild();
+    if (deployment_ != nullptr) deployment_->CloseDescriptorsInChild();
     if (private_server_ != nullptr) private_server_->AbandonAfterFork();
     (void)private_server_.release();
-    (void)node_.release();
+    (void)deployment_.release();
     (void)worker_.release();
     (void)background_.release();
     (void)wakes_.release();
+    (void)new std::shared_ptr<Pulse>(std::move(pulse_));
     (void)shared_.release();
     return;
   }
@@ -196,15 +228,15 @@ absl::StatusOr<Reply> Session::Execute(Request request, const CallOptions& optio
 absl::StatusOr<Reply> Session::Execute(Request request, const CallLimits& limits,
                                        CallTrace* trace) {
   if (absl::Status status = Usable(); !status.ok()) return status;
-  return node_->Execute(request, limits, trace);
+  return deployment_->Execute(request, limits, trace);
 }
 
-absl::StatusOr<Node::Acknowledged> Session::ExecuteReplicated(Request request, int replicas,
-                                                              absl::Duration timeout,
+absl::StatusOr<Node::Acknowledged> Session::ExecuteReplicated(Request request,
+                                                              const Replicas& replicas,
                                                               const CallLimits& limits,
                                                               CallTrace* trace) {
   if (absl::Status status = Usable(); !status.ok()) return status;
-  return node_->ExecuteReplicated(request, replicas, timeout, limits, trace);
+  return deployment_->ExecuteReplicated(request, replicas, limits, trace);
 }
 
 absl::StatusOr<std::vector<Reply>> Session::ExecuteBatch(std::span<Request> requests,
@@ -212,7 +244,7 @@ absl::StatusOr<std::vector<Reply>> Session::ExecuteBatch(std::span<Request> requ
   if (absl::Status status = Usable(); !status.ok()) return status;
   absl::StatusOr<CallLimits> limits = Limits(options);
   if (!limits.ok()) return limits.status();
-  return node_->ExecuteBatch(requests, *limits);
+  return deployment_->ExecuteBatch(requests, *limits);
 }
 
 absl::StatusOr<std::string> Session::Key(std::string_view what, std::string_view name,
@@ -226,67 +258,6 @@ absl::StatusOr<std::string> Session::Key(std::string_view what, std::string_view
                                   " starts with '}', which would end the hash tag of its keys"));
   }
   return StrCat(options_.prefix, "{", name, "}:", part);
-}
-
-namespace {
-
-// Asks the server for a sign of life over the background connection, and tells whoever made it.
-class Knock final : public Beat {
- public:
-  explicit Knock(absl::Duration patience) : patience_(patience) {}
-
-  absl::Time NextTick() override {
-    MutexLock lock(mutex_);
-    return asked_ ? absl::InfiniteFuture() : absl::InfinitePast();
-  }
-  std::optional<Ask> Tick(absl::Time) override {
-    MutexLock lock(mutex_);
-    asked_ = true;
-    const std::string_view ping[] = {"PING"};
-    return Ask{Request::Command(ping), patience_};
-  }
-  void Answer(absl::StatusOr<Reply> reply, absl::Time, absl::Time) override { Done(reply.ok()); }
-  void Closed() override { Done(false); }
-
-  bool Wait(const CallLimits& limits) {
-    const auto wake = [this] {
-      MutexLock lock(mutex_);
-      changed_.NotifyAll();
-    };
-    std::optional<std::stop_callback<decltype(wake)>> on_stop;
-    if (limits.stop.stop_possible()) on_stop.emplace(limits.stop, wake);
-    MutexLock lock(mutex_);
-    while (!done_ && !limits.stop.stop_requested() && !Passed(limits.deadline)) {
-      changed_.WaitUntil(mutex_, limits.deadline);
-    }
-    return done_ && answered_;
-  }
-
- private:
-  void Done(bool answered) {
-    MutexLock lock(mutex_);
-    done_ = true;
-    answered_ = answered;
-    changed_.NotifyAll();
-  }
-
-  const absl::Duration patience_;
-  Mutex mutex_;
-  CondVar changed_;
-  bool asked_ ABSL_GUARDED_BY(mutex_) = false;
-  bool done_ ABSL_GUARDED_BY(mutex_) = false;
-  bool answered_ ABSL_GUARDED_BY(mutex_) = false;
-};
-
-}  // namespace
-
-bool Session::Listen(const CallLimits& limits) {
-  if (listening()) return true;
-  const auto knock = std::make_shared<Knock>(options_.timeout);
-  if (!background_->Add(knock)) return false;
-  const bool answered = knock->Wait(limits);
-  background_->Remove(*knock);
-  return answered;
 }
 
 std::shared_ptr<void> Session::Shared(const std::string& key,
@@ -317,7 +288,7 @@ void Session::Close() {
   background_->TellClosed();
   background_->Flush(kLastWords);
   background_->Close();
-  node_->Close();
+  deployment_->Close();
 }
 
 }  // namespace coord::internal

@@ -15,8 +15,10 @@
 #include "absl/status/statusor.h"
 #include "coord/client.h"
 #include "coord/deployment/background.h"
+#include "coord/deployment/deployment.h"
 #include "coord/deployment/embedded.h"
 #include "coord/deployment/node.h"
+#include "coord/deployment/pulse.h"
 #include "coord/deployment/url.h"
 #include "coord/deployment/wakes.h"
 #include "coord/internal/sync.h"
@@ -46,8 +48,8 @@ class Session {
                                 CallTrace* trace = nullptr);
   absl::StatusOr<std::vector<Reply>> ExecuteBatch(std::span<Request> requests,
                                                   const CallOptions& options);
-  absl::StatusOr<Node::Acknowledged> ExecuteReplicated(Request request, int replicas,
-                                                       absl::Duration timeout,
+  absl::StatusOr<Node::Acknowledged> ExecuteReplicated(Request request,
+                                                       const Replicas& replicas,
                                                        const CallLimits& limits,
                                                        CallTrace* trace = nullptr);
   absl::StatusOr<CallLimits> Limits(const CallOptions& options) const;
@@ -61,13 +63,15 @@ class Session {
   absl::StatusOr<std::string> Key(std::string_view what, std::string_view name,
                                   std::string_view part) const;
 
-  // Makes sure that messages reach this process, as far as the server lets them: opens the
-  // background connection, which subscribes to channel(). False when that could not be done within
-  // the limits; whoever waits then finds out by asking.
-  bool Listen(const CallLimits& limits);
-  bool listening() { return node_->background().Current() != nullptr; }
-  // Where the server's scripts wake those of this process who wait.
-  const std::string& channel() const { return channel_; }
+  // How messages about the object of that name reach this process.
+  std::shared_ptr<Ear> EarOf(std::string_view name) { return deployment_->EarOf(name); }
+  // Whether they do at present.
+  bool Listens(std::string_view name) {
+    const std::shared_ptr<Ear> ear = deployment_->EarOf(name, /*make=*/false);
+    return ear != nullptr && ear->listening();
+  }
+  // Where the server's scripts wake those of this process who wait for it.
+  std::string ChannelOf(std::string_view name) const { return deployment_->ChannelOf(name); }
   Wakes& wakes() { return *wakes_; }
 
   // The one object of this key that all users of the session share; made by `make` when there is
@@ -83,23 +87,29 @@ class Session {
   const ClientOptions& options() const { return options_; }
   const Url& url() const { return url_; }
   const Clock& clock() const { return *options_.clock; }
-  Node& node() { return *node_; }
+  // What all calls go to; the only node of a deployment that has one.
+  Deployment& deployment() { return *deployment_; }
+  Node& node() { return deployment_->Main(); }
+  // Breaks all connections and makes new ones, with credentials that are asked for anew.
+  absl::Status Reconnect(const CallLimits& limits);
   Background& background() { return *background_; }
 
  private:
   Session(Url url, ClientOptions options);
   absl::Status Start(const SessionRole& role);
+  absl::StatusOr<std::unique_ptr<Deployment>> MakeDeployment(NodeOptions node);
+  void Happened(const NodeEvent& event);
 
   // Constant after Open.
   const Url url_;
   const ClientOptions options_;
   const std::uint64_t fork_generation_;
-  std::string channel_;
   std::unique_ptr<Wakes> wakes_;
   std::unique_ptr<PrivateServer> private_server_;
-  std::unique_ptr<Node> node_;
+  std::unique_ptr<Deployment> deployment_;
   std::unique_ptr<Worker> worker_;
   std::unique_ptr<Background> background_;
+  std::shared_ptr<Pulse> pulse_;
 
   std::atomic<bool> closed_{false};
 

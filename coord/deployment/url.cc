@@ -345,6 +345,7 @@ class Parser {
         {"ca_file", &url_.ca_file, url_.tls, "TLS (rediss)"},
         {"cert_file", &url_.cert_file, url_.tls, "TLS (rediss)"},
         {"key_file", &url_.key_file, url_.tls, "TLS (rediss)"},
+        {"server_name", &url_.server_name, url_.tls, "TLS (rediss)"},
         {"insecure", &decoded, url_.tls, "TLS (rediss)"},
         {"sentinel_user", &url_.sentinel_user, sentinel, "Sentinel URLs"},
         {"sentinel_password", &url_.sentinel_password, sentinel, "Sentinel URLs"},
@@ -360,7 +361,7 @@ class Parser {
       return InvalidArgument(StrCat("the option ", name, " in the URL is for ", option->wanted,
                                     ", not for ", scheme_));
     }
-    if (!value || (value->empty() && name.ends_with("_file"))) {
+    if (!value || (value->empty() && (name.ends_with("_file") || name == "server_name"))) {
       return InvalidArgument(StrCat("the option ", name, " in the URL needs a value"));
     }
     if (absl::Status status = Decode(*value, name, *option->target); !status.ok()) return status;

@@ -42,6 +42,7 @@ struct Url {
   std::string ca_file;
   std::string cert_file;
   std::string key_file;
+  std::string server_name;  // whom the certificates must be for; empty: each host's own name
   bool insecure = false;
 
   // The URL again for people and logs: every password shown as ***, and never more than was given.

@@ -75,6 +75,7 @@ std::string Url::Redacted() const {
   if (!ca_file.empty()) add_text("ca_file", ca_file);
   if (!cert_file.empty()) add_text("cert_file", cert_file);
   if (!key_file.empty()) add_text("key_file", key_file);
+  if (!server_name.empty()) add_text("server_name", server_name);
   if (insecure) add("insecure=true");
   if (!sentinel_user.empty()) add_text("sentinel_user", sentinel_user);
   if (!sentinel_password.empty()) add(StrCat("sentinel_password=", kHidden));

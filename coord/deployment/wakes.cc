@@ -19,7 +19,9 @@ void Wakes::Remove(const std::string& owner) {
 }
 
 bool Wakes::Deliver(const Reply& push) {
-  if (push.items().size() != 3 || push.items()[0].text() != "message") return false;
+  if (push.items().size() != 3) return false;
+  const std::string& kind = push.items()[0].text();
+  if (kind != "message" && kind != "smessage") return false;
   const std::string& text = push.items()[2].text();
   const auto space = text.find(' ');
   if (space == std::string::npos) return false;

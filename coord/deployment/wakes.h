@@ -41,7 +41,8 @@ class Wakes {
   // Until when he may find nobody reading.
   SteadyTime quiet_until() const { return last_wait_.load() + kQuiet; }
 
-  // What the connection was sent: {"message", channel, text}; anything else is passed over.
+  // What the connection was sent: {"message", channel, text}, or "smessage" from a sharded channel;
+  // anything else is passed over.
   // True when there was somebody to tell.
   bool Deliver(const Reply& push);
 

@@ -81,6 +81,7 @@ absl::Status QuorumMember::Open(std::string_view url, ClientOptions options) {
   absl::StatusOr<std::shared_ptr<Session>> session = Session::Open(url, std::move(options), role);
   if (!session.ok()) return session.status();
   session_ = *std::move(session);
+  name_ = session_->node().name();
   return absl::OkStatus();
 }
 
@@ -142,7 +143,7 @@ absl::StatusOr<std::shared_ptr<Connection>> QuorumMember::Reach(const std::share
 
 void QuorumMember::Dial() {
   const CallLimits limits{DeadlineAfter(session_->options().connect_timeout), closing_.get_token()};
-  const absl::Status status = session_->node().shared().Get(limits, /*once=*/true).status();
+  const absl::Status status = session_->node().shared().Get(limits, Channel::Patience::kOnce).status();
   std::vector<std::shared_ptr<Bell>> bells;
   {
     MutexLock lock(mutex_);

@@ -52,7 +52,7 @@ class QuorumMember {
   absl::Status Open(std::string_view url, ClientOptions options);
 
   const std::shared_ptr<Session>& session() const { return session_; }
-  const std::string& name() const { return session_->node().name(); }
+  const std::string& name() const { return name_; }
   const std::string& marker() const { return marker_; }
   Request BirthRequest() const;
 
@@ -67,6 +67,7 @@ class QuorumMember {
   QuorumCore& core_;
   const std::size_t index_;
   // Constant after Open.
+  std::string name_;
   std::string marker_;
   std::shared_ptr<Session> session_;
 

@@ -58,6 +58,7 @@ QuorumLease::QuorumLease(QuorumCore& core, QuorumIdentity identity, absl::Durati
     QuorumStanding& standing = standings[i];
     seat.session = core.member(i).session().get();
     seat.background = &seat.session->background();
+    seat.name = core.member(i).name();
     seat.marker = core.member(i).marker();
     seat.may_hold = standing.may_hold;
     seat.late_copy = standing.late_copy;
@@ -231,7 +232,7 @@ std::optional<Beat::Ask> QuorumLease::Tick(std::size_t i, absl::Time now) {
         // The acquire of the first round: perhaps it was answered meanwhile.
         const bool answered = seat.call->Look() && !seat.call->broke();
         if (answered) {
-          Acquired(i, seat.call->Result(seat.session->node().name()), seat.call->sent(), now);
+          Acquired(i, seat.call->Result(seat.name), seat.call->sent(), now);
         } else {
           seat.late_copy = true;
         }
@@ -255,7 +256,7 @@ std::optional<Beat::Ask> QuorumLease::Tick(std::size_t i, absl::Time now) {
       }
     } else if (phase_ == Phase::kReleased && !seat.asking && now >= seat.due) {
       if (seat.call != nullptr) {
-        if (seat.call->Look() && seat.call->Result(seat.session->node().name()).ok()) {
+        if (seat.call->Look() && seat.call->Result(seat.name).ok()) {
           finished = true;
         } else {
           seat.late_copy = true;
@@ -312,7 +313,7 @@ void QuorumLease::Answer(std::size_t i, absl::StatusOr<Reply> reply, absl::Time 
       }
       if (!MajorityLeft()) {
         lost = Lose(StrCat("a majority of servers no longer knows it (",
-                           seat.session->node().name(), " said so last)"));
+                           seat.name, " said so last)"));
       }
       changed_.NotifyAll();
     }
@@ -470,7 +471,7 @@ absl::Status QuorumLease::Renew(absl::Duration ttl, const CallLimits& limits) {
                                              (seat.step != Step::kRenew && !seat.asking));
       renewed += is_renewed ? 1 : 0;
       failed += is_failed ? 1 : 0;
-      details += StrCat(details.empty() ? "" : "; ", seat.session->node().name(), ": ",
+      details += StrCat(details.empty() ? "" : "; ", seat.name, ": ",
                         is_renewed  ? "renewed"
                         : is_failed ? std::string_view(seat.failed)
                                     : std::string_view("no answer yet"));

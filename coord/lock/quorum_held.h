@@ -70,6 +70,7 @@ class QuorumLease : public std::enable_shared_from_this<QuorumLease> {
     // them; the thread may run when the session can no longer be asked for it.
     Session* session;
     Background* background;
+    std::string name;  // for messages
     std::string marker;
     std::weak_ptr<Part> part;
     bool may_hold = false;

@@ -67,7 +67,7 @@ QuorumWaiter::QuorumWaiter(QuorumCore& core)
     : core_(core), id_(NewOwnerId({})), state_(std::make_shared<State>(core.size())) {
   for (std::size_t i = 0; i < core.size(); ++i) {
     Session& session = *core.member(i).session();
-    listeners_.push_back(StrCat(id_, " ", session.channel()));
+    listeners_.push_back(StrCat(id_, " ", session.ChannelOf({})));
     ears_.push_back(std::make_shared<Ear>(state_, i, session));
     session.wakes().Add(id_, ears_.back());
     session.wakes().Want(1);

@@ -66,10 +66,10 @@ absl::Status Waiter::Busy() const {
                     StrCat(Title(), " ", lock_->Taken(holder_, holder_left_)), kBusy);
 }
 
-Place Waiter::PlaceNow() const { return Place{claim_, session_.channel(), ticket_, alive_}; }
+Place Waiter::PlaceNow() const { return Place{claim_, ear_->channel(), ticket_, alive_}; }
 
 absl::Duration Waiter::Period() const {
-  const bool messages = session_.node().subscribed();
+  const bool messages = ear_ != nullptr && ear_->subscribed();
   return std::min(claim_ / 3, messages ? kLongestPeriod : kPeriodWithoutMessages);
 }
 
@@ -104,7 +104,7 @@ void Waiter::Want(bool now) {
 }
 
 bool Waiter::Read(const CallLimits& limits) {
-  const std::shared_ptr<Connection> link = session_.node().background().Current();
+  const std::shared_ptr<Connection> link = ear_ == nullptr ? nullptr : ear_->link();
   if (link == nullptr) return false;
   reader_ = std::this_thread::get_id();
   end_reading_ = std::stop_source();
@@ -197,7 +197,7 @@ absl::StatusOr<std::optional<Waiter::Granted>> Waiter::Try(const CallLimits& lim
     reply = session_.Execute(lock_->Ask(owner_, ttl_, nullptr), limits, &trace);
   } else {
     absl::StatusOr<Node::Acknowledged> both = session_.ExecuteReplicated(
-        lock_->Ask(owner_, ttl_, nullptr), replicas.count, replicas.timeout, limits, &trace);
+        lock_->Ask(owner_, ttl_, nullptr), {replicas.count, replicas.timeout}, limits, &trace);
     if (both.ok()) {
       reply = std::move(both->reply);
       acknowledged = both->replicas;
@@ -228,6 +228,7 @@ absl::Status Waiter::Enqueue(const CallLimits& limits) {
     if (phase_ != Phase::kWaiting) return failed_;
     asking_ = true;
     not_before_ = session_.clock().Now();
+    ear_ = session_.EarOf(lock_->name());
     place = PlaceNow();
   }
   session_.wakes().Add(owner_, shared_from_this());
@@ -426,7 +427,7 @@ absl::Status Replicate(Session& session, Waiter::Granted& granted, const Replica
     CallTrace trace;
     const absl::Duration ttl = granted.terms.ttl;
     const absl::StatusOr<Node::Acknowledged> renewed = session.ExecuteReplicated(
-        lock.Renew(granted.identity.owner, ttl), replicas.count, replicas.timeout, limits, &trace);
+        lock.Renew(granted.identity.owner, ttl), {replicas.count, replicas.timeout}, limits, &trace);
     if (!renewed.ok()) {
       failed = Annotate(renewed.status(), title);
     } else if (renewed->reply.integer() != 1) {
@@ -480,7 +481,7 @@ absl::StatusOr<Waiter::Granted> WaitForTurn(Session& session,
   if (waiter == nullptr) {
     waiter = Waiter::Make(session, lock, ttl);
     if (waiter == nullptr) return NoRandomBits();
-    if (!session.listening() || IsOver(limits)) {
+    if (!session.Listens(lock->name()) || IsOver(limits)) {
       absl::StatusOr<std::optional<Waiter::Granted>> tried = waiter->Try(one_call(), replicas);
       if (tried.ok() && *tried) return accept(**std::move(tried));
       if (IsOver(limits)) {
@@ -491,7 +492,7 @@ absl::StatusOr<Waiter::Granted> WaitForTurn(Session& session,
       CallLimits soon = one_call();
       soon.deadline = std::min(
           soon.deadline, DeadlineAfter(std::min(TimeUntil(limits.deadline) / 4, absl::Seconds(1))));
-      session.Listen(soon);
+      session.EarOf(lock->name())->Listen(soon);
     }
     if (absl::Status failed = waiter->Enqueue(one_call()); !failed.ok()) return fail(failed);
   }

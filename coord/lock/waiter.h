@@ -88,7 +88,7 @@ class Waiter final : public Beat, public Sleeper, public std::enable_shared_from
   void Grant(std::uint64_t token, absl::Time valid_until, absl::Time renew_at)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Fail(absl::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Duration Period() const;
+  absl::Duration Period() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AskNow() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Granted Take() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Wakes whoever is in Await.
@@ -111,6 +111,7 @@ class Waiter final : public Beat, public Sleeper, public std::enable_shared_from
 
   mutable Mutex mutex_;
   CondVar changed_;
+  std::shared_ptr<Ear> ear_ ABSL_GUARDED_BY(mutex_);  // from Enqueue on
   bool wants_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread::id reader_ ABSL_GUARDED_BY(mutex_);  // the thread in Read
   std::stop_source end_reading_ ABSL_GUARDED_BY(mutex_){std::nostopstate};

@@ -21,6 +21,8 @@ namespace {
 constexpr std::size_t kDeferDepth = 16;
 // But the peer should have something to do while the others of us come back.
 constexpr std::size_t kDeferMost = 8;
+// A connection nobody has used for so long may have been closed.
+constexpr std::chrono::milliseconds kRest{500};
 // Output buffers beyond this are given back after use.
 constexpr std::size_t kKeptBuffer = 256 * 1024;
 
@@ -101,7 +103,18 @@ void Connection::FlushOrDefer() {
   }
 }
 
+void Connection::CheckAfterRest() {
+  const SteadyTime now = std::chrono::steady_clock::now();
+  if (now - std::exchange(last_use_, now) < kRest || !socket_->PeerClosed()) return;
+  WakeList wake{};
+  Fail(MakeStatus(absl::StatusCode::kUnavailable,
+                  StrCat("connection to ", peer_, " was closed by the server while it was idle")),
+       wake);
+  Wake(wake);
+}
+
 void Connection::Accept(Exchange& exchange) {
+  if (in_flight_.empty()) CheckAfterRest();
   if (broken_.ok()) {
     Enqueue(exchange);
     FlushOrDefer();

@@ -151,6 +151,9 @@ class Connection {
   static constexpr std::uint32_t kBeds = 128;
   using WakeList = std::array<std::uint32_t, kBeds / 32>;
 
+  // A server closes what has been idle for its `timeout`, and what is then sent is lost without a
+  // trace of whether it ran: so after a rest we look first.
+  void CheckAfterRest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Queues and writes; on a broken connection the exchange is done at once.
   void Accept(Exchange& exchange) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Enqueue(Exchange& exchange) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -213,6 +216,7 @@ class Connection {
   std::string sending_;                         // the writer's, or under mutex_ when nobody writes
   std::size_t sending_at_ = 0;                  // as sending_
   std::uint64_t queued_ ABSL_GUARDED_BY(mutex_) = 0;  // offset of the end of output_
+  SteadyTime last_use_ ABSL_GUARDED_BY(mutex_) = std::chrono::steady_clock::now();
   absl::Status broken_ ABSL_GUARDED_BY(mutex_);
   std::atomic<bool> broken_flag_{false};
 };

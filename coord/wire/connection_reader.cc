@@ -27,7 +27,8 @@ timespec TimeLeft(SteadyTime deadline) {
 
 // With RESP3 a subscription is confirmed by a push, in the place of a reply.
 bool AnswersACommand(const Reply& push) {
-  return !push.items().empty() && push.items()[0].text() == "subscribe";
+  return !push.items().empty() &&
+         (push.items()[0].text() == "subscribe" || push.items()[0].text() == "ssubscribe");
 }
 
 }  // namespace

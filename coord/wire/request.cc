@@ -1,8 +1,14 @@
 #include "coord/wire/request.h"
 
 #include <charconv>
+#include <utility>
 
 namespace coord::internal {
+namespace {
+
+constexpr std::string_view kPing = "*1\r\n$4\r\nPING\r\n";
+
+}  // namespace
 
 Request Request::Command(std::span<const std::string_view> args) {
   Request request;
@@ -35,12 +41,42 @@ Request Request::Call(const ScriptText& script, std::span<const std::string_view
   return request;
 }
 
+Request Request::PushedCommand(std::span<const std::string_view> args) {
+  Request request = Command(args);
+  request.bytes_.append(kPing);
+  return request;
+}
+
+Request Request::CommandKeysOf(std::int64_t words, std::string_view encoded) {
+  Request request;
+  request.what_ = "COMMAND GETKEYS";
+  AppendArrayHeader(request.bytes_, static_cast<std::size_t>(words) + 2);
+  AppendBulk(request.bytes_, "COMMAND");
+  AppendBulk(request.bytes_, "GETKEYS");
+  request.bytes_.append(encoded);
+  request.retry_safe_ = true;
+  return request;
+}
+
 void Request::TellOthersFirst() {
-  constexpr std::string_view kPing = "*1\r\n$4\r\nPING\r\n";
-  if (prefix_ > 0) return;
+  if (std::exchange(told_first_, true)) return;
   bytes_.insert(0, kPing);
-  prefix_ = kPing.size();
-  tail_ += prefix_;
+  prefix_ += kPing.size();
+  tail_ += kPing.size();
+}
+
+void Request::SetAsking(bool asking) {
+  constexpr std::string_view kAsking = "*1\r\n$6\r\nASKING\r\n";
+  if (std::exchange(asking_, asking) == asking) return;
+  if (asking) {
+    bytes_.insert(prefix_, kAsking);
+    prefix_ += kAsking.size();
+    tail_ += kAsking.size();
+  } else {
+    prefix_ -= kAsking.size();
+    tail_ -= kAsking.size();
+    bytes_.erase(prefix_, kAsking.size());
+  }
 }
 
 bool Request::UseEval() {

@@ -3,6 +3,7 @@
 #define COORD_WIRE_REQUEST_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -20,7 +21,15 @@ class Request {
   static Request Call(const ScriptText& script, std::span<const std::string_view> keys,
                       std::span<const std::string_view> args);
 
+  // A command that is answered by a push alone (SUNSUBSCRIBE), and a PING whose reply stands for it.
+  static Request PushedCommand(std::span<const std::string_view> args);
+
+  // COMMAND GETKEYS of a command of so many words, which are given as they are encoded.
+  static Request CommandKeysOf(std::int64_t words, std::string_view encoded);
+
   const std::string& bytes() const { return bytes_; }
+  // The command alone, without what goes in front of it.
+  std::string_view command() const { return std::string_view(bytes_).substr(prefix_); }
   // "GET", or the script's name: for messages.
   const std::string& what() const { return what_; }
   bool is_script() const { return script_ != nullptr; }
@@ -33,8 +42,13 @@ class Request {
   // a write and, on the caller's own CPU, of what the caller does next. A wish: where a server
   // does otherwise, nothing else changes. One-command calls only (see replies()).
   void TellOthersFirst();
+  // Whether the command goes with an ASKING in front, as one unit: a Cluster's node that is taking
+  // a slot over serves it then (Redis Cluster specification, "ASK redirection").
+  void SetAsking(bool asking);
+  bool asking() const { return asking_; }
   // How many replies come, of which the last is the command's.
-  std::size_t replies() const { return prefix_ > 0 ? 2 : 1; }
+  std::size_t replies() const { return 1 + (told_first_ ? 1 : 0) + (asking_ ? 1 : 0); }
+  static constexpr std::size_t kMostReplies = 3;
 
   // What to send when the server does not know the script (NOSCRIPT). False when that is what it
   // already is.
@@ -44,7 +58,9 @@ class Request {
   std::string bytes_;
   std::string what_;
   const ScriptText* script_ = nullptr;  // borrowed; null for a plain command and after UseEval
-  std::size_t prefix_ = 0;              // of bytes, the PING in front
+  std::size_t prefix_ = 0;              // of bytes_: what goes in front
+  bool told_first_ = false;             // a PING is in front
+  bool asking_ = false;                 // an ASKING is, right before the command
   std::size_t tail_ = 0;                // where numkeys, keys and arguments start in bytes_
   std::size_t arity_ = 0;
   bool retry_safe_ = false;

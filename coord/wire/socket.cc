@@ -10,6 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <functional>
@@ -42,6 +43,11 @@ class PlainSocket final : public Socket {
   }
   void Shutdown() override { shutdown(fd_.get(), SHUT_RDWR); }
   int fd() const override { return fd_.get(); }
+  bool PeerClosed() override {
+    char ignored;
+    const ssize_t n = recv(fd_.get(), &ignored, 1, MSG_PEEK | MSG_DONTWAIT);
+    return n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+  }
 
  private:
   UniqueFd fd_;
@@ -49,19 +55,25 @@ class PlainSocket final : public Socket {
 
 std::string ErrnoText(int error) { return std::strerror(error); }
 
+// Of the time that several addresses share, so that an early one without an answer does not take
+// all of a long timeout.
+constexpr absl::Duration kLongestAlone = absl::Seconds(5);
+
 // Small costs now, noticed loss later: no Nagle delay, and a peer that vanished is given up after
-// some seconds of unacknowledged data or silent probes rather than after the kernel's quarter of an
+// `keepalive` of unacknowledged data or silent probes rather than after the kernel's quarter of an
 // hour.
-void TuneTcp(int fd) {
+void TuneTcp(int fd, absl::Duration keepalive) {
   const auto set = [fd](int level, int name, int value) {
     setsockopt(fd, level, name, &value, sizeof(value));
   };
   set(IPPROTO_TCP, TCP_NODELAY, 1);
+  if (keepalive == absl::InfiniteDuration()) return;
+  const auto seconds = static_cast<int>(std::max<std::int64_t>(1, absl::ToInt64Seconds(keepalive)));
   set(SOL_SOCKET, SO_KEEPALIVE, 1);
-  set(IPPROTO_TCP, TCP_KEEPIDLE, 15);
-  set(IPPROTO_TCP, TCP_KEEPINTVL, 5);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, std::max(1, seconds / 2));
+  set(IPPROTO_TCP, TCP_KEEPINTVL, std::max(1, seconds / 6));
   set(IPPROTO_TCP, TCP_KEEPCNT, 3);
-  set(IPPROTO_TCP, TCP_USER_TIMEOUT, 30'000);
+  set(IPPROTO_TCP, TCP_USER_TIMEOUT, seconds * 1000);
 }
 
 int PollTimeout(SteadyTime deadline) {
@@ -91,10 +103,10 @@ int AwaitConnect(int fd, const CallLimits& limits, const StopEvent& stop) {
 }
 
 int ConnectOne(const Address& address, const CallLimits& limits, const StopEvent& stop,
-               UniqueFd& out) {
+               absl::Duration keepalive, UniqueFd& out) {
   UniqueFd fd(socket(address.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (fd.get() < 0) return errno;
-  if (address.family != AF_UNIX) TuneTcp(fd.get());
+  if (address.family != AF_UNIX) TuneTcp(fd.get(), keepalive);
   while (true) {
     if (connect(fd.get(), reinterpret_cast<const sockaddr*>(address.bytes.data()),
                 static_cast<socklen_t>(address.bytes.size())) == 0) {
@@ -146,6 +158,13 @@ std::string Endpoint::ToString() const {
   return StrCat(host, ":", port);
 }
 
+bool IsNumeric(const Endpoint& endpoint) {
+  if (!endpoint.path.empty()) return true;
+  in6_addr ignored;
+  return inet_pton(AF_INET, endpoint.host.c_str(), &ignored) == 1 ||
+         inet_pton(AF_INET6, endpoint.host.c_str(), &ignored) == 1;
+}
+
 absl::StatusOr<std::vector<Address>> Resolve(const Endpoint& endpoint) {
   std::vector<Address> addresses;
   const auto add = [&](const void* data, std::size_t size, int family) {
@@ -185,14 +204,21 @@ absl::StatusOr<std::vector<Address>> Resolve(const Endpoint& endpoint) {
 
 absl::StatusOr<std::unique_ptr<Socket>> Dial(const Endpoint& endpoint,
                                              const std::vector<Address>& addresses,
-                                             const CallLimits& limits) {
+                                             const CallLimits& limits, absl::Duration keepalive) {
   const StopEvent stop(limits.stop);
   int last_error = EADDRNOTAVAIL;
-  for (const Address& address : addresses) {
+  for (std::size_t i = 0; i < addresses.size(); ++i) {
     UniqueFd fd;
-    last_error = ConnectOne(address, limits, stop, fd);
+    // One that swallows everything leaves the others their share of the time.
+    CallLimits share = limits;
+    if (const std::size_t left = addresses.size() - i; left > 1) {
+      share.deadline = std::min(
+          limits.deadline,
+          DeadlineAfter(std::min(TimeUntil(limits.deadline), kLongestAlone) / static_cast<int>(left)));
+    }
+    last_error = ConnectOne(addresses[i], share, stop, keepalive, fd);
     if (last_error == 0) return std::make_unique<PlainSocket>(std::move(fd));
-    if (last_error == ECANCELED || last_error == ETIMEDOUT) break;
+    if (last_error == ECANCELED || Passed(limits.deadline)) break;
   }
   if (last_error == ECANCELED) {
     return MakeStatus(absl::StatusCode::kCancelled,

@@ -55,6 +55,8 @@ class Socket {
   virtual int fd() const = 0;
   // The receiver's: whether Recv has something already, which poll would wait for in vain.
   virtual bool Pending() { return false; }
+  // Whether the peer has closed the stream, as far as can be told without receiving from it.
+  virtual bool PeerClosed() { return false; }
   // After a call has failed: why, where an errno does not say it; else OK.
   virtual absl::Status Failure() { return absl::OkStatus(); }
 };
@@ -67,6 +69,7 @@ struct Endpoint {
   // Whether it can only be on this host: a unix socket or a loopback address.
   bool local() const;
   std::string ToString() const;  // "unix:/run/x.sock", "db1:6379", "[::1]:6379"
+  friend bool operator==(const Endpoint&, const Endpoint&) = default;
 };
 
 // A resolved address of an endpoint.
@@ -75,15 +78,20 @@ struct Address {
   int family = 0;
 };
 
+// Whether an endpoint's address is known without a look-up: a path, or an address in digits.
+bool IsNumeric(const Endpoint& endpoint);
+
 // Looks the name up. Blocks as long as the system's resolver takes, so it is never called by the
 // background thread.
 absl::StatusOr<std::vector<Address>> Resolve(const Endpoint& endpoint);
 
 // Connects to the first address that accepts within the limits. Unavailable when none does, saying
-// why for each.
+// why. A peer from which nothing has come for `keepalive`, though something is due or it was
+// probed, is given up as lost: the stream then breaks.
 absl::StatusOr<std::unique_ptr<Socket>> Dial(const Endpoint& endpoint,
                                              const std::vector<Address>& addresses,
-                                             const CallLimits& limits);
+                                             const CallLimits& limits,
+                                             absl::Duration keepalive = absl::Seconds(10));
 
 // An eventfd that a stop token writes to, so that a poll ends when the token is stopped.
 class StopEvent {

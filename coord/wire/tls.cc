@@ -12,6 +12,8 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <functional>
+#include <map>
 #include <utility>
 
 #include "coord/internal/status.h"
@@ -81,8 +83,9 @@ struct TlsContext::State {
   std::unique_ptr<SSL_CTX, Free> context;
   TlsOptions options;
   Mutex mutex;
-  // Of the connection before; with TLS 1.3 the newest ticket.
-  std::unique_ptr<SSL_SESSION, Free> session ABSL_GUARDED_BY(mutex);
+  // Of the connection before to each peer; with TLS 1.3 the newest ticket.
+  std::map<std::string, std::unique_ptr<SSL_SESSION, Free>, std::less<>> sessions
+      ABSL_GUARDED_BY(mutex);
   int resumed ABSL_GUARDED_BY(mutex) = 0;
 };
 
@@ -97,8 +100,9 @@ int StateIndex() {
 int KeepSession(SSL* ssl, SSL_SESSION* session) {
   auto* state =
       static_cast<TlsContext::State*>(SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), StateIndex()));
+  const auto* peer = static_cast<const std::string*>(SSL_get_app_data(ssl));
   MutexLock lock(state->mutex);
-  state->session.reset(session);
+  state->sessions[*peer].reset(session);
   return 1;  // it is ours now
 }
 
@@ -108,9 +112,10 @@ int KeepSession(SSL* ssl, SSL_SESSION* session) {
 class TlsSocket final : public Socket {
  public:
   TlsSocket(std::shared_ptr<TlsContext::State> context, std::unique_ptr<SSL, Free> ssl,
-            std::unique_ptr<Socket> stream, std::string_view peer)
+            std::unique_ptr<Socket> stream, std::string_view host, std::string_view peer)
       : context_(std::move(context)),
         stream_(std::move(stream)),
+        host_(host),
         peer_(peer),
         ssl_(std::move(ssl)),
         incoming_(BIO_new(BIO_s_mem())),
@@ -119,6 +124,7 @@ class TlsSocket final : public Socket {
     BIO_set_mem_eof_return(outgoing_, -1);
     SSL_set_bio(ssl_.get(), incoming_, outgoing_);
     SSL_set_connect_state(ssl_.get());
+    SSL_set_app_data(ssl_.get(), const_cast<std::string*>(&peer_));  // for KeepSession
   }
 
   ~TlsSocket() override {
@@ -210,6 +216,7 @@ class TlsSocket final : public Socket {
   }
   void Shutdown() override { stream_->Shutdown(); }
   int fd() const override { return stream_->fd(); }
+  bool PeerClosed() override { return stream_->PeerClosed(); }
 
  private:
   // Bytes read; 0 at the end, -EAGAIN when more must come first, -EPROTO with failure_.
@@ -315,7 +322,7 @@ class TlsSocket final : public Socket {
           absl::StatusCode::kUnauthenticated,
           StrCat("the certificate of ", peer_,
                  " is not trusted: ", X509_verify_cert_error_string(verified),
-                 "; it must be valid for ", Quoted(options.server_name), " and signed by ",
+                 "; it must be valid for ", Quoted(host_), " and signed by ",
                  options.ca_file.empty() ? "one of the system's authorities (ca_file names another)"
                                          : Quoted(options.ca_file)),
           kUnavailable);
@@ -333,6 +340,7 @@ class TlsSocket final : public Socket {
 
   const std::shared_ptr<TlsContext::State> context_;  // outlives ssl_, which calls back
   const std::unique_ptr<Socket> stream_;
+  const std::string host_;  // whom the certificate must be for
   const std::string peer_;
 
   Mutex mutex_;
@@ -402,6 +410,7 @@ absl::StatusOr<std::shared_ptr<TlsContext>> TlsContext::Make(const TlsOptions& o
 }
 
 absl::StatusOr<std::unique_ptr<Socket>> TlsContext::Secure(std::unique_ptr<Socket> plain,
+                                                           std::string_view host,
                                                            std::string_view peer,
                                                            const CallLimits& limits) {
   ERR_clear_error();
@@ -409,7 +418,8 @@ absl::StatusOr<std::unique_ptr<Socket>> TlsContext::Secure(std::unique_ptr<Socke
   if (ssl == nullptr) {
     return MakeStatus(absl::StatusCode::kInternal, StrCat("OpenSSL: ", TextOf(TakeError())));
   }
-  const std::string& name = state_->options.server_name;
+  const std::string& fixed = state_->options.server_name;
+  const std::string name = fixed.empty() ? std::string(host) : fixed;
   if (IsAddress(name)) {
     X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl.get()), name.c_str());
   } else {
@@ -419,13 +429,15 @@ absl::StatusOr<std::unique_ptr<Socket>> TlsContext::Secure(std::unique_ptr<Socke
   }
   {
     MutexLock lock(state_->mutex);
-    if (state_->session != nullptr) SSL_set_session(ssl.get(), state_->session.get());
+    const auto known = state_->sessions.find(peer);
+    if (known != state_->sessions.end()) SSL_set_session(ssl.get(), known->second.get());
   }
-  auto socket = std::make_unique<TlsSocket>(state_, std::move(ssl), std::move(plain), peer);
+  auto socket = std::make_unique<TlsSocket>(state_, std::move(ssl), std::move(plain), name, peer);
   if (absl::Status status = socket->Handshake(limits, state_->options); !status.ok()) {
     // It may have been the session's fault.
     MutexLock lock(state_->mutex);
-    state_->session.reset();
+    const auto known = state_->sessions.find(peer);
+    if (known != state_->sessions.end()) state_->sessions.erase(known);
     return status;
   }
   return socket;

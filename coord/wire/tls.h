@@ -20,12 +20,13 @@ struct TlsOptions {
   std::string key_file = {};
   // Takes whatever certificate the server has: who stands in between reads and writes everything.
   bool insecure = false;
-  // Whom the certificate must be for, a host name or an IP address.
+  // Whom the certificates must be for, a host name or an IP address; empty: for the host that is
+  // connected to.
   std::string server_name = {};
 };
 
-// What the connections to one server share: what is trusted, and the session that the next one
-// resumes. Thread-safe.
+// What the connections to one deployment share: what is trusted, and for each server the session
+// that the next connection resumes. Thread-safe.
 class TlsContext {
  public:
   // TLS 1.2 at least. InvalidArgument when a file cannot be read or is not what it should be.
@@ -34,12 +35,14 @@ class TlsContext {
   TlsContext(const TlsContext&) = delete;
   TlsContext& operator=(const TlsContext&) = delete;
 
-  // Shakes hands over a connected stream within the limits. `peer` for messages.
+  // Shakes hands with `host` over a connected stream within the limits. `peer` for messages, and
+  // to know its session again.
   // - kUnauthenticated: the certificate is not one to trust, or the server wants one of ours;
   // - kFailedPrecondition: it does not speak TLS, or none that both know;
   // - kUnavailable, kCancelled.
   absl::StatusOr<std::unique_ptr<Socket>> Secure(std::unique_ptr<Socket> plain,
-                                                 std::string_view peer, const CallLimits& limits);
+                                                 std::string_view host, std::string_view peer,
+                                                 const CallLimits& limits);
 
   // How many connections went on with the session of an earlier one, which spares the server and us
   // the public-key part.

@@ -101,6 +101,16 @@ void WaitAny::Add(Connection& connection, Exchange& exchange) {
   unjoined_ = true;
 }
 
+void WaitAny::AddListener(Connection& connection) {
+  Exchange& nothing = nothings_.emplace_back(std::string_view(), 0, std::span<Reply>());
+  slots_.push_back({&connection, &nothing, /*listens=*/true});
+  unjoined_ = true;
+}
+
+bool WaitAny::Done(const Slot& slot) {
+  return slot.exchange->done() || (slot.listens && slot.connection->broken());
+}
+
 const std::shared_ptr<Bell>& WaitAny::bell() {
   if (bell_ == nullptr) bell_ = std::make_shared<Bell>();
   return bell_;
@@ -119,7 +129,7 @@ void WaitAny::JoinAll() {
   });
   for (Slot* slot : fresh) {
     slot->joined = true;
-    if (slot->exchange->done()) continue;
+    if (Done(*slot)) continue;
     slot->reading = slot->connection->Join(*slot->exchange);
     if (slot->reading) {
       // An earlier reader may have left something behind.
@@ -139,7 +149,7 @@ bool WaitAny::FindDone(std::size_t* which) {
         slot.connection->TakeRole(*slot.exchange)) {
       slot.reading = slot.connection->Serve(*slot.exchange);
     }
-    if (!slot.exchange->done()) continue;
+    if (!Done(slot)) continue;
     if (slot.reading) {  // it was failed by another thread
       slot.reading = false;
       slot.connection->Leave(*slot.exchange, true);
@@ -197,7 +207,7 @@ bool WaitAny::Spin(const CallLimits& limits) {
     sched_yield();
     for (Slot& slot : slots_) {
       if (!slot.reading) {
-        progress = progress || (slot.joined && !slot.returned && slot.exchange->done());
+        progress = progress || (slot.joined && !slot.returned && Done(slot));
         continue;
       }
       if (slot.connection->flush_wanted()) slot.connection->FlushNow();
@@ -209,7 +219,7 @@ bool WaitAny::Spin(const CallLimits& limits) {
         }
         slot.reading = slot.connection->Serve(*slot.exchange);
       }
-      progress = progress || slot.exchange->done();
+      progress = progress || Done(slot);
     }
   } while (!progress && std::chrono::steady_clock::now() < until);
   if (judge != nullptr) judge->Record(progress);

@@ -15,6 +15,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -53,6 +54,10 @@ class WaitAny {
   // A submitted exchange. Both stay where they are as long as this does.
   void Add(Connection& connection, Exchange& exchange);
 
+  // Reads what the connection says without being asked, too, unless somebody else does. It counts
+  // as done once the connection is broken. It stays where it is as long as this does.
+  void AddListener(Connection& connection);
+
   // Ringing it ends a Next that waits. The caller may keep it longer than this lives.
   const std::shared_ptr<Bell>& bell();
 
@@ -69,6 +74,7 @@ class WaitAny {
   struct Slot {
     Connection* connection;
     Exchange* exchange;
+    bool listens = false;
     bool joined = false;
     bool reading = false;
     bool belled = false;
@@ -82,7 +88,9 @@ class WaitAny {
   void GetUp();
   // True when the bell rang.
   bool Poll(SteadyTime deadline);
+  static bool Done(const Slot& slot);
 
+  std::deque<Exchange> nothings_;  // of listeners, who wait for no reply
   std::vector<Slot> slots_;
   std::vector<pollfd> fds_;
   std::shared_ptr<Bell> bell_;

@@ -1,0 +1,540 @@
+#include "coord/deployment/cluster.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "coord/deployment/server_error.h"
+#include "coord/errors.h"
+#include "coord/internal/status.h"
+#include "coord/internal/strings.h"
+
+namespace coord::internal {
+namespace {
+
+// A call is sent to so many nodes by redirections before it is given up as going in circles.
+constexpr int kMostHops = 16;
+// After so many it looks before it leaps: a Cluster in change needs a moment to agree.
+constexpr int kQuickHops = 4;
+// An attempt waits so long for a connection, then looks whether another serves the slot by now.
+constexpr absl::Duration kReach = absl::Seconds(1);
+// Between two looks at a Cluster in change, by a call that waits for it.
+constexpr absl::Duration kLook = absl::Milliseconds(50);
+
+HostPort AddressOf(const Node& node) {
+  return {node.options().endpoint.host, node.options().endpoint.port};
+}
+
+absl::Status NobodyServes(const Request& request, int slot) {
+  return MakeStatus(absl::StatusCode::kUnavailable,
+                    StrCat(request.what(), " not sent: no node of the Cluster serves slot ", slot,
+                           " at present"),
+                    kUnavailable);
+}
+
+}  // namespace
+
+// Asks who serves what when somebody has found that it has changed, one node after another until
+// one says it; not faster than a Cluster can change, though many may find it at once.
+class Cluster::Refresher final : public Beat {
+ public:
+  Refresher(Cluster& cluster, const Clock& clock) : cluster_(cluster), clock_(clock) {}
+
+  // True when that changed when it next asks.
+  bool Want() {
+    MutexLock lock(mutex_);
+    if (wanted_) return false;
+    wanted_ = true;
+    return !asking_;
+  }
+
+  absl::Time NextTick() override {
+    MutexLock lock(mutex_);
+    return wanted_ && !asking_ ? ask_at_ : absl::InfiniteFuture();
+  }
+
+  std::optional<Ask> Tick(absl::Time now) override {
+    const std::vector<Node*> nodes = cluster_.AllNodes();
+    MutexLock lock(mutex_);
+    if (nodes.empty() || !wanted_ || asking_) return std::nullopt;
+    if (now < ask_at_) return std::nullopt;
+    // A random one: many clients look at once, and not all at the same node.
+    if (turns_ == 0) {
+      which_ = static_cast<std::size_t>(jitter_.Next() * 1e6);
+    }
+    ++turns_;
+    asked_ = nodes[++which_ % nodes.size()];
+    asking_ = true;
+    wanted_ = false;
+    return Ask{cluster_.TopologyRequest(), kPatience, asked_};
+  }
+
+  void Answer(absl::StatusOr<Reply> reply, absl::Time, absl::Time now) override {
+    Node* asked;
+    {
+      MutexLock lock(mutex_);
+      asked = asked_;
+    }
+    absl::StatusOr<Topology> topology =
+        reply.ok() ? cluster_.ReadTopology(*reply, *asked) : reply.status();
+    if (!reply.ok() && !coord::IsUnavailable(reply.status())) {
+      // Older than 7.0, or this user may not ask so: the other way round next time.
+      cluster_.use_slots_.store(!cluster_.use_slots_.load());
+    }
+    const bool whole = topology.ok() && topology->covered() > 0;
+    const bool news = whole && cluster_.Install(*topology);
+    MutexLock lock(mutex_);
+    asking_ = false;
+    if (!whole) {
+      wanted_ = true;
+      ask_at_ = now + kNext;
+      return;
+    }
+    turns_ = 0;
+    // While nothing comes of it, less and less often: those who ask for it go on waiting.
+    quiet_ = news ? kLeastQuiet : std::min(2 * quiet_, kMostQuiet);
+    ask_at_ = now + quiet_ * (0.5 + 0.5 * jitter_.Next());
+  }
+
+  void Closed() override {
+    MutexLock lock(mutex_);
+    asking_ = true;  // for ever
+  }
+
+ private:
+  static constexpr absl::Duration kPatience = absl::Seconds(1);
+  static constexpr absl::Duration kNext = absl::Milliseconds(20);
+  static constexpr absl::Duration kLeastQuiet = absl::Milliseconds(50);
+  static constexpr absl::Duration kMostQuiet = absl::Milliseconds(500);
+
+  Cluster& cluster_;
+  const Clock& clock_;
+
+  Mutex mutex_;
+  Jitter jitter_ ABSL_GUARDED_BY(mutex_);
+  bool wanted_ ABSL_GUARDED_BY(mutex_) = false;
+  bool asking_ ABSL_GUARDED_BY(mutex_) = false;
+  Node* asked_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  std::size_t which_ ABSL_GUARDED_BY(mutex_) = 0;
+  int turns_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Duration quiet_ ABSL_GUARDED_BY(mutex_) = kLeastQuiet;
+  absl::Time ask_at_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
+};
+
+absl::StatusOr<std::unique_ptr<Deployment>> Cluster::Make(const Url& url, std::string prefix,
+                                                          NodeOptions data) {
+  return std::unique_ptr<Deployment>(
+      new Cluster(url.hosts, std::move(prefix), url.tls, std::move(data)));
+}
+
+Cluster::Cluster(std::vector<HostPort> seeds, std::string prefix, bool tls, NodeOptions data)
+    : seeds_(std::move(seeds)), prefix_(std::move(prefix)), tls_(tls), data_(std::move(data)) {}
+
+Cluster::~Cluster() = default;
+
+void Cluster::Start(Background& background, absl::Duration patience) {
+  background_ = &background;
+  patience_ = patience;
+  refresher_ = std::make_shared<Refresher>(*this, *data_.clock);
+}
+
+// ---- Who serves what ----
+
+Node& Cluster::NodeAt(const HostPort& address) {
+  const Endpoint endpoint{{}, address.host, address.port};
+  std::unique_ptr<Node>& node = nodes_[endpoint.ToString()];
+  if (node == nullptr) {
+    NodeOptions options = data_;
+    options.endpoint = endpoint;
+    node = std::make_unique<Node>(std::move(options));
+    if (closed_) node->Close();
+  }
+  return *node;
+}
+
+Request Cluster::TopologyRequest() const {
+  const std::string_view words[] = {"CLUSTER", use_slots_.load() ? "SLOTS" : "SHARDS"};
+  Request request = Request::Command(words);
+  request.set_retry_safe(true);
+  return request;
+}
+
+absl::StatusOr<Topology> Cluster::ReadTopology(const Reply& reply, const Node& asked) const {
+  return use_slots_.load() ? ReadClusterSlots(reply, AddressOf(asked))
+                           : ReadClusterShards(reply, AddressOf(asked), tls_);
+}
+
+absl::StatusOr<Topology> Cluster::Fetch(Node& node, const CallLimits& limits) {
+  absl::Status refused;
+  for (int way = 0; way < 2; ++way) {
+    Request request = TopologyRequest();
+    const absl::StatusOr<Reply> reply = node.Execute(request, limits);
+    if (reply.ok()) return ReadTopology(*reply, node);
+    refused = reply.status();
+    if (coord::IsUnavailable(refused) || refused.code() == absl::StatusCode::kCancelled) break;
+    use_slots_.store(!use_slots_.load());
+  }
+  if (refused.message().find("cluster support disabled") != absl::string_view::npos) {
+    return MakeStatus(absl::StatusCode::kFailedPrecondition,
+                      StrCat(node.name(),
+                             " is no node of a Cluster; redis:// is for single servers"));
+  }
+  return refused;
+}
+
+absl::Status Cluster::Connect(const CallLimits& limits) {
+  std::vector<Node*> sources = AllNodes();
+  {
+    MutexLock lock(mutex_);
+    for (const HostPort& seed : seeds_) {
+      Node& node = NodeAt(seed);
+      if (std::find(sources.begin(), sources.end(), &node) == sources.end()) {
+        sources.push_back(&node);
+      }
+    }
+  }
+  std::string troubles;
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    Node& node = *sources[i];
+    // Those that follow get their share of the time.
+    CallLimits share = limits;
+    const auto left = static_cast<int>(sources.size() - i);
+    if (left > 1) share.deadline = DeadlineAfter(TimeUntil(limits.deadline) / left);
+    absl::Status status = node.Connect(share);
+    absl::StatusOr<Topology> topology =
+        status.ok() ? Fetch(node, share) : absl::StatusOr<Topology>(status);
+    if (topology.ok() && topology->covered() == 0) {
+      topology = MakeStatus(absl::StatusCode::kUnavailable,
+                            StrCat(node.name(), " says that no slot is served"), kUnavailable);
+    }
+    if (!topology.ok()) {
+      status = topology.status();
+      if (IsLasting(status) || status.code() == absl::StatusCode::kCancelled) return status;
+      troubles += StrCat(troubles.empty() ? "" : "; ", FromAbsl(status.message()));
+      continue;
+    }
+    sharded_channels_.store(node.facts().has_sharded_channels());
+    Install(*topology);
+    return absl::OkStatus();
+  }
+  return MakeStatus(absl::StatusCode::kUnavailable,
+                    StrCat("no node of the Cluster says who serves what: ", troubles),
+                    kUnavailable);
+}
+
+bool Cluster::Install(const Topology& topology) {
+  std::vector<Node*> gone;
+  std::vector<Node*> promoted;
+  {
+    MutexLock lock(mutex_);
+    if (version_ > 0 && topology == topology_) return false;
+    std::vector<Node*> masters, others;
+    for (const HostPort& address : topology.masters) masters.push_back(&NodeAt(address));
+    for (const HostPort& address : topology.others) others.push_back(&NodeAt(address));
+    for (std::size_t slot = 0; slot < kSlots; ++slot) {
+      const std::uint16_t index = topology.owner[slot];
+      owner_[slot].store(index == kNobody ? nullptr : masters[index], std::memory_order_release);
+    }
+    const auto in = [](const std::vector<Node*>& list, const Node* node) {
+      return std::find(list.begin(), list.end(), node) != list.end();
+    };
+    for (const auto& [name, node] : nodes_) {
+      if (!in(masters, node.get()) && !in(others, node.get())) gone.push_back(node.get());
+    }
+    for (Node* node : masters) {
+      if (version_ > 0 && !in(masters_, node)) promoted.push_back(node);
+    }
+    topology_ = topology;
+    masters_ = std::move(masters);
+    others_ = std::move(others);
+    ++version_;
+    changed_.NotifyAll();
+  }
+  for (Node* node : promoted) node->record().Note("it serves slots of the Cluster now");
+  for (Node* node : gone) node->Disconnect("it is no node of the Cluster");
+  return true;
+}
+
+void Cluster::Stale() {
+  if (!refresher_->Want()) return;
+  if (background_->Add(refresher_)) background_->Reschedule(*refresher_);
+}
+
+int Cluster::version() {
+  MutexLock lock(mutex_);
+  return version_;
+}
+
+bool Cluster::AwaitNews(int version, const CallLimits& limits, absl::Duration most) {
+  const auto wake = [this] {
+    MutexLock lock(mutex_);
+    changed_.NotifyAll();
+  };
+  std::optional<std::stop_callback<decltype(wake)>> on_stop;
+  if (limits.stop.stop_possible()) on_stop.emplace(limits.stop, wake);
+  const SteadyTime until = std::min(limits.deadline, DeadlineAfter(most));
+  MutexLock lock(mutex_);
+  while (version_ == version && !closed_ && !limits.stop.stop_requested() && !Passed(until)) {
+    changed_.WaitUntil(mutex_, until);
+  }
+  return !closed_ && !limits.stop.stop_requested() && !Passed(limits.deadline);
+}
+
+std::vector<Node*> Cluster::Masters() {
+  MutexLock lock(mutex_);
+  if (!masters_.empty()) return masters_;
+  return {&NodeAt(seeds_.front())};
+}
+
+std::vector<Node*> Cluster::AllNodes() {
+  MutexLock lock(mutex_);
+  std::vector<Node*> nodes = masters_;
+  nodes.insert(nodes.end(), others_.begin(), others_.end());
+  return nodes;
+}
+
+// ---- Where a call goes ----
+
+Node* Cluster::AnyMaster() {
+  MutexLock lock(mutex_);
+  const std::size_t count = masters_.size();
+  if (count == 0) return nullptr;
+  const unsigned first = next_master_.fetch_add(1, std::memory_order_relaxed);
+  for (std::size_t i = 0; i < count; ++i) {
+    Node* const node = masters_[(first + i) % count];
+    if (!node->record().refusing()) return node;
+  }
+  return masters_[first % count];
+}
+
+Node* Cluster::Pick(const Route& route) {
+  if (route.kind != Route::Kind::kSlot) return AnyMaster();
+  return owner_[static_cast<std::size_t>(route.slot)].load(std::memory_order_acquire);
+}
+
+absl::StatusOr<Route> Cluster::RouteOrAsk(const Request& request,
+                                                 const CallLimits& limits) {
+  absl::StatusOr<Route> route = RouteOf(request.command(), request.what());
+  if (!route.ok() || route->kind != Route::Kind::kAskServer) return route;
+  return AskServer(request, limits);
+}
+
+absl::StatusOr<Route> Cluster::AskServer(const Request& request, const CallLimits& limits) {
+  // The command's own words, behind COMMAND GETKEYS.
+  const std::string_view command = request.command();
+  const std::size_t header = command.find("\r\n") + 2;
+  const std::int64_t words = ParseInt64(command.substr(1, header - 3)).value_or(0);
+  Request ask = Request::CommandKeysOf(words, command.substr(header));
+  Node* const node = AnyMaster();
+  if (node == nullptr) return NobodyServes(request, 0);
+  absl::StatusOr<Reply> reply = node->Execute(ask, limits);
+  KeysRoute keys(request.what());
+  if (!reply.ok()) {
+    if (reply.status().message().find("has no key arguments") != absl::string_view::npos) {
+      return keys.route();
+    }
+    return Annotate(reply.status(), StrCat(request.what(), " not sent, since its keys are unknown"));
+  }
+  for (const Reply& key : reply->items()) {
+    if (!keys.Add(key.text())) return keys.status();
+  }
+  return keys.route();
+}
+
+Node* Cluster::Learn(const Redirect& redirect) {
+  MutexLock lock(mutex_);
+  const auto knows = [&](const std::vector<HostPort>& list) {
+    return std::find(list.begin(), list.end(), redirect.to) != list.end();
+  };
+  if (!knows(topology_.masters) && !knows(topology_.others)) return nullptr;
+  Node& node = NodeAt(redirect.to);
+  if (!redirect.ask) {
+    owner_[static_cast<std::size_t>(redirect.slot)].store(&node, std::memory_order_release);
+    // What the map says now was never installed, so the next answer is news even if it is the old.
+    topology_.owner[static_cast<std::size_t>(redirect.slot)] = kNobody;
+  }
+  return &node;
+}
+
+Attempt Cluster::TryAll(Request& request, const CallLimits& limits, CallProgress& progress,
+                        const Replicas& replicas) {
+  using Verdict = Attempt::Verdict;
+  const absl::StatusOr<Route> route = RouteOrAsk(request, limits);
+  if (!route.ok()) return {Verdict::kFinal, CallFailure(route.status(), progress)};
+  progress.reach = kReach;
+  Node* node = Pick(*route);
+  int hops = 0;
+  const auto fail = [&](absl::Status why) {
+    return Attempt{Verdict::kFinal, CallFailure(why, progress)};
+  };
+  while (true) {
+    if (node == nullptr) {
+      const int seen = version();
+      Stale();
+      if (!AwaitNews(seen, limits, kLook)) return fail(NobodyServes(request, route->slot));
+      node = Pick(*route);
+      continue;
+    }
+    Attempt attempt = node->Try(request, limits, progress, replicas);
+    const bool asking = request.asking();
+    switch (attempt.verdict) {
+      case Verdict::kFinal:
+        return attempt;
+      case Verdict::kAgain:
+        if (!coord::IsUnavailable(attempt.reply.status())) continue;  // the same, otherwise put
+        Stale();
+        break;
+      case Verdict::kPause:
+        Stale();
+        if (!PauseForServer(limits)) return fail(attempt.reply.status());
+        break;
+      case Verdict::kElsewhere: {
+        const std::string error = attempt.reply->text();
+        const std::optional<Redirect> redirect = ReadRedirect(error, AddressOf(*node));
+        const bool slow = ++hops > kQuickHops;
+        if (!redirect || hops > kMostHops) {
+          return fail(MakeStatus(
+              absl::StatusCode::kUnavailable,
+              StrCat(request.what(), " at ", node->name(), ": the server says: ",
+                     error.substr(0, 512),
+                     redirect ? StrCat("; given up after ", hops, " redirections") : std::string()),
+              kUnavailable));
+        }
+        Node* const to = Learn(*redirect);
+        if (!redirect->ask || to == nullptr) Stale();
+        request.SetAsking(redirect->ask && to != nullptr);
+        if (to != nullptr) {
+          node = to;
+          if (slow && !PauseForServer(limits)) return fail(NobodyServes(request, route->slot));
+          continue;
+        }
+        if (!PauseForServer(limits)) {
+          return fail(MakeStatus(absl::StatusCode::kUnavailable,
+                                 StrCat(request.what(), " at ", node->name(),
+                                        ": the server says: ", error.substr(0, 512),
+                                        ", which is not in the Cluster's own list of nodes"),
+                                 kUnavailable));
+        }
+        break;
+      }
+      case Verdict::kUnreached: {
+        const int seen = version();
+        Stale();
+        if (asking) request.SetAsking(false);
+        const bool given_up = node->record().refusing() && Pick(*route) == node;
+        if (given_up || !AwaitNews(seen, limits, kLook)) {
+          attempt.verdict = Verdict::kFinal;
+          return attempt;
+        }
+        break;
+      }
+    }
+    if (asking) request.SetAsking(false);
+    node = Pick(*route);
+  }
+}
+
+absl::StatusOr<Reply> Cluster::Execute(Request& request, const CallLimits& limits,
+                                       CallTrace* trace) {
+  CallProgress progress{trace};
+  return TryAll(request, limits, progress, {}).reply;
+}
+
+absl::StatusOr<Node::Acknowledged> Cluster::ExecuteReplicated(Request& request,
+                                                              const Replicas& replicas,
+                                                              const CallLimits& limits,
+                                                              CallTrace* trace) {
+  CallProgress progress{trace};
+  Attempt attempt = TryAll(request, limits, progress, replicas);
+  if (!attempt.reply.ok()) return attempt.reply.status();
+  return Node::Acknowledged{*std::move(attempt.reply), attempt.replicas};
+}
+
+// ---- For the background thread ----
+
+Node* Cluster::NodeFor(const Request& request) {
+  const absl::StatusOr<Route> route = RouteOf(request.command(), request.what());
+  if (!route.ok() || route->kind == Route::Kind::kAskServer) return nullptr;
+  Node* const node = Pick(*route);
+  if (node == nullptr) Stale();
+  return node;
+}
+
+Node* Cluster::Follow(Node& from, Request& request, std::string_view error) {
+  const std::optional<Redirect> redirect = ReadRedirect(error, AddressOf(from));
+  if (!redirect) return nullptr;
+  Node* const to = Learn(*redirect);
+  if (!redirect->ask || to == nullptr) Stale();
+  request.SetAsking(redirect->ask && to != nullptr);
+  return to;
+}
+
+void Cluster::Unreached(Node&) { Stale(); }
+
+std::string Cluster::ChannelOf(std::string_view tag) const {
+  if (!sharded_channels_.load()) return data_.channel;
+  // "<prefix>wake:<id>" is the process's own; here it is one for each hash tag.
+  return StrCat(prefix_, "{", tag, "}:", std::string_view(data_.channel).substr(prefix_.size()));
+}
+
+std::shared_ptr<Ear> Cluster::EarOf(std::string_view tag, bool make) {
+  const std::string channel = ChannelOf(tag);
+  const auto serving = [this, tag] {
+    return Route{Route::Kind::kSlot, SlotOf(StrCat(prefix_, "{", tag, "}:"))};
+  };
+  if (!sharded_channels_.load()) {
+    return std::make_shared<ProcessEar>(channel, *background_, patience_,
+                                        [this, route = serving()] { return Pick(route); });
+  }
+  std::shared_ptr<ShardEar> ear;
+  bool made = false;
+  {
+    MutexLock lock(ears_mutex_);
+    const auto it = ears_.find(channel);
+    if (it != ears_.end()) ear = it->second;
+    if (ear == nullptr && !make) return nullptr;
+    if (ear == nullptr) {
+      const auto retire = [this](ShardEar& idle) {
+        MutexLock retire_lock(ears_mutex_);
+        if (idle.used()) return false;
+        ears_.erase(idle.channel());
+        return true;
+      };
+      ear = std::make_shared<ShardEar>(channel, *background_, *data_.clock,
+                                       [this, route = serving()] { return Pick(route); }, retire);
+      ears_.emplace(channel, ear);
+      made = true;
+    }
+    ear->Use(1);
+  }
+  if (made) background_->Add(ear);
+  return std::make_shared<ShardEarUse>(std::move(ear));
+}
+
+void Cluster::OnPush(const Reply& push) {
+  if (push.items().size() != 3 || push.items()[0].text() != "sunsubscribe") return;
+  std::shared_ptr<ShardEar> ear;
+  {
+    MutexLock lock(ears_mutex_);
+    const auto it = ears_.find(push.items()[1].text());
+    if (it != ears_.end()) ear = it->second;
+  }
+  if (ear == nullptr) return;  // as it asked
+  Stale();
+  ear->Unsubscribed();
+}
+
+void Cluster::Close() {
+  MutexLock lock(mutex_);
+  closed_ = true;
+  changed_.NotifyAll();
+  for (const auto& [name, node] : nodes_) node->Close();
+}
+
+void Cluster::CloseDescriptorsInChild() {
+  // No lock: the parent's threads may have held it. What is half put in is left alone.
+  for (const std::atomic<Node*>& owner : owner_) {
+    if (Node* const node = owner.load()) node->CloseDescriptorsInChild();
+  }
+}
+
+}  // namespace coord::internal
