@@ -14,6 +14,7 @@
 #include "coord/errors.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/acl_rights.h"
 #include "tests/support/fatal.h"
 #include "tests/support/fault_proxy.h"
 #include "tests/support/raw_redis.h"
@@ -24,6 +25,7 @@
 namespace coord {
 namespace {
 
+using ::coord::testing::AsAdmin;
 using ::coord::testing::Direction;
 using ::coord::testing::Eventually;
 using ::coord::testing::FaultProxy;
@@ -38,7 +40,8 @@ class ConnectionFaultTest : public ::testing::Test {
   Client Connect(absl::Duration timeout = absl::Seconds(5)) {
     ClientOptions options;
     options.timeout = timeout;
-    absl::StatusOr<Client> client = Client::Connect(proxy_.url(), options);
+    // With all rights: its commands are those of a caller.
+    absl::StatusOr<Client> client = Client::Connect(AsAdmin(proxy_.url()), options);
     if (!client.ok()) testing::Fatal("no client: " + client.status().ToString());
     return *std::move(client);
   }

@@ -22,6 +22,7 @@
 #include "coord/mutex.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/acl_rights.h"
 #include "tests/support/fatal.h"
 #include "tests/support/fault_proxy.h"
 #include "tests/support/process.h"
@@ -34,6 +35,7 @@ namespace coord {
 namespace {
 
 using ::coord::testing::AllCalls;
+using ::coord::testing::AsAdmin;
 using ::coord::testing::CommandCalls;
 using ::coord::testing::Direction;
 using ::coord::testing::Eventually;
@@ -75,7 +77,8 @@ class ClientTest : public ::testing::Test {
  protected:
   RedisServer server_;
   RawRedis redis_{server_};
-  Client client_ = ConnectTo(server_.url());
+  // Sends what a caller may, which is more than the library does.
+  Client client_ = ConnectTo(AsAdmin(server_.url()));
 };
 
 // ---- Commands ----
@@ -141,7 +144,8 @@ TEST_F(ClientTest, AnErrorReplyIsAStatusAndTheConnectionStays) {
 
 TEST_F(ClientTest, AMissingRightIsPermissionDenied) {
   redis_.Command({"ACL", "SETUSER", "default", "-flushall"});
-  EXPECT_THAT(client_.Command({"FLUSHALL"}), StatusIs(absl::StatusCode::kPermissionDenied));
+  const Client client = ConnectTo(server_.url());
+  EXPECT_THAT(client.Command({"FLUSHALL"}), StatusIs(absl::StatusCode::kPermissionDenied));
 }
 
 TEST_F(ClientTest, WhatBlocksOrChangesTheConnectionIsRefusedBeforeAnythingIsSent) {
@@ -551,7 +555,7 @@ TEST_F(ClientTest, ADatabaseThatIsNotThereIsAnError) {
 }
 
 TEST_F(ClientTest, TheClientsNameIsSetAlsoAfterAReconnect) {
-  const Client client = ConnectTo(server_.url(), Named("alice"));
+  const Client client = ConnectTo(AsAdmin(server_.url()), Named("alice"));
   EXPECT_EQ(client.Command({"CLIENT", "GETNAME"})->text(), "alice");
   redis_.Command({"CLIENT", "KILL", "TYPE", "normal"});
   absl::StatusOr<Reply> name;
@@ -681,7 +685,7 @@ TEST_F(ClientTest, AValueThatTheServerDoesNotReadEndsAtTheTimeout) {
 
 TEST_F(ClientTest, AStopTokenEndsACallThatWaits) {
   FaultProxy proxy(server_.url());
-  const Client client = ConnectTo(proxy.url());
+  const Client client = ConnectTo(AsAdmin(proxy.url()));
   proxy.Set(Direction::kReplies, {.hold = true});
   const std::uint64_t before = proxy.arrived(Direction::kReplies);
   std::stop_source stop;
@@ -885,7 +889,7 @@ TEST(ClientLoadingTest, ConnectingWaitsForAServerThatIsStillReadingItsData) {
   server.Kill();
   server.Start();
   ASSERT_THAT(redis.Command({"GET", "1"}).text(), StartsWith("LOADING")) << "not slow enough";
-  ASSERT_OK_AND_ASSIGN(const Client client, Client::Connect(server.url()));
+  ASSERT_OK_AND_ASSIGN(const Client client, Client::Connect(AsAdmin(server.url())));
   ASSERT_OK_AND_ASSIGN(const Reply reply, client.Command({"DBSIZE"}));
   EXPECT_EQ(reply.integer(), 8000);
 }

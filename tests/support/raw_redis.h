@@ -22,8 +22,8 @@ namespace coord::testing {
 
 class RedisServer;
 
-// Connects at its first command, and again when the server has closed the connection since. One
-// thread at a time.
+// Connects at its first command, and again when the server has closed the connection since. Has all
+// rights, also where the library has the least (acl_rights.h). One thread at a time.
 class RawRedis {
  public:
   // Through the server's unix socket.

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "coord/internal/strings.h"
+#include "tests/support/acl_rights.h"
 #include "tests/support/fatal.h"
 #include "tests/support/raw_redis.h"
 #include "tests/support/sockets.h"
@@ -102,6 +103,21 @@ std::vector<std::string> RedisServer::CommandLine() const {
     add("--appendfsync", "always");
   }
   if (Version().major >= 7) add("--enable-debug-command", "yes");
+  if (LeastRights() && !options_.sentinel) {
+    const auto add_user = [&line](const char* name, const std::vector<std::string>& rules) {
+      line.insert(line.end(), {"--user", name, "on"});
+      line.insert(line.end(), rules.begin(), rules.end());
+    };
+    // Whoever says nothing about a user is this one: the library with the URLs that tests give it.
+    std::vector<std::string> rules = AclRules(Version());
+    // Tests use prefixes and plain keys of their own.
+    rules.insert(rules.end(), {"~*", "&*", "nopass"});
+    add_user("default", rules);
+    add_user(kAdmin, {"~*", "&*", "+@all", internal::StrCat(">", kAdminPassword)});
+    // A replica's link to its master is not the library's.
+    add("--masteruser", kAdmin);
+    add("--masterauth", kAdminPassword);
+  }
   line.insert(line.end(), options_.args.begin(), options_.args.end());
   return line;
 }

@@ -41,7 +41,8 @@ struct ServerVersion {
 // asked. A server that does not start ends the test program and shows the server's log. One thread
 // at a time.
 //
-// The program is $COORD_TEST_SERVER, else redis-server, else valkey-server from PATH.
+// The program is $COORD_TEST_SERVER, else redis-server, else valkey-server from PATH. With
+// COORD_TEST_ACL=1 its default user has no more rights than README.md lists: acl_rights.h.
 class RedisServer {
  public:
   enum class Data { kKeep, kDrop };
