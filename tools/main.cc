@@ -86,7 +86,7 @@ bool TakesTail(const std::vector<std::string>& words) {
     }
   }
   if (bare.empty()) return false;
-  return bare[0] == "lock" || bare[0] == "elect" || bare[0] == "semaphore" ||
+  return bare[0] == "lock" || bare[0] == "elect" || bare[0] == "semaphore" || bare[0] == "dev" ||
          (bare.size() == 2 && bare[0] == "list" && bare[1] == "push");
 }
 
@@ -137,6 +137,7 @@ int Run(int argc, char** argv) {
   AddList(app, program);
   AddJson(app, program);
   AddEmbedded(app, program);
+  AddDev(app, program);
   AddDoctor(app, program);
   AddDemo(app, program);
   AddGlobalOptions(app, program);

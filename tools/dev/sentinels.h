@@ -64,8 +64,9 @@ class Sentinels {
   // It comes back as what it was. The Sentinels make a replica of a former master, about 10 s
   // later.
   absl::Status RestartNode(std::size_t i, Server::Data data = Server::Data::kKeep);
-  // Has the Sentinels promote another while the master runs; returns as WaitUntilOk() does. What
-  // the old one has written meanwhile may be lost.
+  // Has the Sentinels promote another while the master runs; returns when all of them name the new
+  // one and it says so. The old one takes writes, to lose them, until they make it a replica, about
+  // 10 s later: WaitUntilOk() waits for that.
   absl::Status Failover(absl::Duration timeout = absl::Seconds(30));
 
   // Waits until the Sentinels that run (paused ones are left out) agree on a master that runs and
