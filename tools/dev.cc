@@ -66,13 +66,9 @@ void WaitForEnd(const CaughtSignals& signals, std::optional<signalfd_siginfo>& e
   }
 }
 
-int RunDeployment(const Program& program, const CLI::App& app, const Starter& start) {
+int RunDeployment(const Program& program, const Starter& start) {
   std::vector<std::string> command;
   std::string path;
-  if (!app.remaining().empty()) {
-    return program.Usage(StrCat(internal::Quoted(app.remaining()[0]),
-                                " was not expected (see coord dev ", app.get_name(), " --help)"));
-  }
   if (program.tail) {
     if (program.tail->empty()) return program.Usage("COMMAND is missing behind \"--\"");
     command = *program.tail;
@@ -137,7 +133,7 @@ std::optional<std::size_t> Count(Arguments& given, std::string_view what, const 
   return static_cast<std::size_t>(*count);
 }
 
-int RunCluster(const Program& program, const CLI::App& app, const ClusterWords& words) {
+int RunCluster(const Program& program, const ClusterWords& words) {
   Arguments given;
   absl::Status status;
   dev::ClusterOptions options;
@@ -151,7 +147,7 @@ int RunCluster(const Program& program, const CLI::App& app, const ClusterWords& 
   if (options.node_timeout < absl::Milliseconds(100)) {
     return program.Usage("--node-timeout must be 100ms or more");
   }
-  return RunDeployment(program, app, [&](std::stop_token stop) -> absl::StatusOr<Running> {
+  return RunDeployment(program, [&](std::stop_token stop) -> absl::StatusOr<Running> {
     options.stop = std::move(stop);
     absl::StatusOr<std::unique_ptr<dev::Cluster>> started = dev::Cluster::Start(options);
     if (!started.ok()) return started.status();
@@ -173,7 +169,7 @@ struct SentinelWords {
   Text sentinels;
 };
 
-int RunSentinel(const Program& program, const CLI::App& app, const SentinelWords& words) {
+int RunSentinel(const Program& program, const SentinelWords& words) {
   Arguments given;
   absl::Status status;
   dev::SentinelsOptions options;
@@ -182,7 +178,7 @@ int RunSentinel(const Program& program, const CLI::App& app, const SentinelWords
   options.quorum = options.sentinels / 2 + 1;
   if (!given.status().ok()) return program.Fail(given.status());
   if (!status.ok()) return program.Fail(status);
-  return RunDeployment(program, app, [&](std::stop_token stop) -> absl::StatusOr<Running> {
+  return RunDeployment(program, [&](std::stop_token stop) -> absl::StatusOr<Running> {
     options.stop = std::move(stop);
     absl::StatusOr<std::unique_ptr<dev::Sentinels>> started = dev::Sentinels::Start(options);
     if (!started.ok()) return started.status();
@@ -199,8 +195,8 @@ int RunSentinel(const Program& program, const CLI::App& app, const SentinelWords
   });
 }
 
-int RunTls(const Program& program, const CLI::App& app, bool client_certificate) {
-  return RunDeployment(program, app, [&](const std::stop_token&) -> absl::StatusOr<Running> {
+int RunTls(const Program& program, bool client_certificate) {
+  return RunDeployment(program, [&](const std::stop_token&) -> absl::StatusOr<Running> {
     absl::StatusOr<std::unique_ptr<dev::TlsServer>> started =
         dev::TlsServer::Start({.client_certificates = client_certificate});
     if (!started.ok()) return started.status();
@@ -211,7 +207,7 @@ int RunTls(const Program& program, const CLI::App& app, bool client_certificate)
   });
 }
 
-int RunQuorum(const Program& program, const CLI::App& app, const Text& servers) {
+int RunQuorum(const Program& program, const Text& servers) {
   Arguments given;
   absl::Status status;
   dev::QuorumOptions options;
@@ -222,7 +218,7 @@ int RunQuorum(const Program& program, const CLI::App& app, const Text& servers) 
         StrCat("--servers is ", options.servers, "; it must be an odd number from 3 to 31"));
   }
   if (!status.ok()) return program.Fail(status);
-  return RunDeployment(program, app, [&](std::stop_token stop) -> absl::StatusOr<Running> {
+  return RunDeployment(program, [&](std::stop_token stop) -> absl::StatusOr<Running> {
     options.stop = std::move(stop);
     absl::StatusOr<std::unique_ptr<dev::Quorum>> started = dev::Quorum::Start(options);
     if (!started.ok()) return started.status();
@@ -243,7 +239,6 @@ int RunQuorum(const Program& program, const CLI::App& app, const Text& servers) 
 CLI::App* AddDeployment(CLI::App& dev, const std::string& name, const std::string& description,
                         const std::string& footer) {
   CLI::App* app = dev.add_subcommand(name, description);
-  app->prefix_command();
   app->footer(footer);
   return app;
 }
@@ -275,9 +270,8 @@ void AddDev(CLI::App& app, Program& program) {
   AddText(*cluster, "--node-timeout", cluster_words->node_timeout,
           "How long a node may be silent before it has failed (1s)", "TIME");
   cluster->add_flag("--tls", cluster_words->tls, "TLS for clients and between the nodes");
-  cluster->callback([&program, cluster, cluster_words] {
-    program.exit_code = RunCluster(program, *cluster, *cluster_words);
-  });
+  cluster->callback(
+      [&program, cluster_words] { program.exit_code = RunCluster(program, *cluster_words); });
 
   const auto sentinel_words = std::make_shared<SentinelWords>();
   CLI::App* sentinel =
@@ -285,9 +279,8 @@ void AddDev(CLI::App& app, Program& program) {
                     "The master's name is mymaster. Kill its pid to see a replica take over.");
   AddText(*sentinel, "--replicas", sentinel_words->replicas, "Of the master (2)", "N");
   AddText(*sentinel, "--sentinels", sentinel_words->sentinels, "More than half promote (3)", "N");
-  sentinel->callback([&program, sentinel, sentinel_words] {
-    program.exit_code = RunSentinel(program, *sentinel, *sentinel_words);
-  });
+  sentinel->callback(
+      [&program, sentinel_words] { program.exit_code = RunSentinel(program, *sentinel_words); });
 
   const auto client_certificate = std::make_shared<bool>(false);
   CLI::App* tls = AddDeployment(*dev, "tls", "One server that speaks TLS",
@@ -295,9 +288,8 @@ void AddDev(CLI::App& app, Program& program) {
                                 "the server.");
   tls->add_flag("--client-certificate", *client_certificate,
                 "Refuse clients without a certificate; the URL names one");
-  tls->callback([&program, tls, client_certificate] {
-    program.exit_code = RunTls(program, *tls, *client_certificate);
-  });
+  tls->callback(
+      [&program, client_certificate] { program.exit_code = RunTls(program, *client_certificate); });
 
   const auto servers = std::make_shared<Text>();
   CLI::App* quorum =
@@ -306,8 +298,7 @@ void AddDev(CLI::App& app, Program& program) {
                     "(see coord\n"
                     "quorum init), so that they vote at once.");
   AddText(*quorum, "--servers", *servers, "How many (5)", "N");
-  quorum->callback(
-      [&program, quorum, servers] { program.exit_code = RunQuorum(program, *quorum, *servers); });
+  quorum->callback([&program, servers] { program.exit_code = RunQuorum(program, *servers); });
 }
 
 }  // namespace coord::tools

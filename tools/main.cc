@@ -49,6 +49,8 @@ class Formatter : public CLI::Formatter {
     while (!usage.empty() && usage.back() == '\n') usage.pop_back();
     if (app->get_prefix_command()) usage += " -- COMMAND [ARGUMENT...]";
     if (app->get_name() == "push") usage += " VALUE...";
+    const CLI::App* const parent = app->get_parent();
+    if (parent != nullptr && parent->get_name() == "dev") usage += " [-- COMMAND [ARGUMENT...]]";
     return usage + "\n";
   }
 };

@@ -195,6 +195,7 @@ TEST(DevClusterTest, WithTlsAndAUserAKilledMasterIsReplacedAndComesBackAsAReplic
   const std::size_t master = OrFatal(cluster->master_of(slot));
   OrFatal(cluster->MigrateSlot(slot, (master + 1) % 3));
   OrFatal(cluster->MigrateSlot(slot, master));
+  OrFatal(cluster->WaitUntilOk());
   cluster->KillNode(master);
   EXPECT_FALSE(cluster->WaitUntilOk(absl::ZeroDuration()).ok());
   OrFatal(cluster->WaitUntilOk());

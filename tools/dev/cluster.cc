@@ -143,7 +143,9 @@ absl::Status Cluster::CheckNode(std::size_t i, std::string& view) const {
       return NotYet("node ", i, " says of node ", k, ": ", node.flags);
     }
     slots += node.slots();
-    std::string line = StrCat(k, node.master.empty() ? " master" : " replica ", node.master);
+    // The epochs too: a replica that does not know its master's cannot replace it.
+    std::string line = node.master.empty() ? StrCat(k, " master, epoch ", node.epoch)
+                                           : StrCat(k, " replica of ", node.master);
     for (const auto& [first, last] : node.ranges) line += StrCat(" ", first, "-", last);
     lines.push_back(std::move(line));
     if (k != i || node.master.empty()) continue;

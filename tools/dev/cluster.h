@@ -60,7 +60,8 @@ class Cluster {
   absl::StatusOr<bool> IsMaster(std::size_t i);  // as it says itself
   absl::StatusOr<int> slot_of(const std::string& key);
 
-  // Moves a slot with its keys to the master `to`, all steps at once.
+  // Moves a slot with its keys to the master `to`, all steps at once. Whoever kills a master after
+  // that calls WaitUntilOk() before: what `to` has not told its replica yet would be lost with it.
   absl::Status MigrateSlot(int slot, std::size_t to);
   // The steps, in their order. From the second on clients are told ASK for keys that are not at
   // `from`, after the last one MOVED.

@@ -44,6 +44,7 @@ std::vector<ClusterNode> ReadClusterNodes(std::string_view text) {
     node.id = words[0];
     node.flags = words[2];
     if (words[3] != "-") node.master = words[3];
+    node.epoch = words[6];
     for (std::size_t i = 8; i < words.size(); ++i) {
       if (words[i].starts_with('[')) continue;  // migrating or importing
       const std::size_t dash = words[i].find('-');

@@ -13,6 +13,7 @@ struct ClusterNode {
   std::string id;
   std::string flags;                        // "myself,master"
   std::string master;                       // id; empty for a master
+  std::string epoch;                        // of its configuration
   std::vector<std::pair<int, int>> ranges;  // first and last slot
   bool Has(std::string_view flag) const;    // one of the words of `flags`
   int slots() const;
