@@ -49,6 +49,8 @@ class Formatter : public CLI::Formatter {
     while (!usage.empty() && usage.back() == '\n') usage.pop_back();
     if (app->get_prefix_command()) usage += " -- COMMAND [ARGUMENT...]";
     if (app->get_name() == "push") usage += " VALUE...";
+    const CLI::App* const parent = app->get_parent();
+    if (parent != nullptr && parent->get_name() == "dev") usage += " [-- COMMAND [ARGUMENT...]]";
     return usage + "\n";
   }
 };
@@ -86,7 +88,7 @@ bool TakesTail(const std::vector<std::string>& words) {
     }
   }
   if (bare.empty()) return false;
-  return bare[0] == "lock" || bare[0] == "elect" || bare[0] == "semaphore" ||
+  return bare[0] == "lock" || bare[0] == "elect" || bare[0] == "semaphore" || bare[0] == "dev" ||
          (bare.size() == 2 && bare[0] == "list" && bare[1] == "push");
 }
 
@@ -137,6 +139,7 @@ int Run(int argc, char** argv) {
   AddList(app, program);
   AddJson(app, program);
   AddEmbedded(app, program);
+  AddDev(app, program);
   AddDoctor(app, program);
   AddDemo(app, program);
   AddGlobalOptions(app, program);

@@ -96,6 +96,7 @@ void AddLimit(CLI::App& app, Program& program);
 void AddList(CLI::App& app, Program& program);
 void AddJson(CLI::App& app, Program& program);
 void AddEmbedded(CLI::App& app, Program& program);
+void AddDev(CLI::App& app, Program& program);
 void AddDoctor(CLI::App& app, Program& program);
 void AddDemo(CLI::App& app, Program& program);
 

@@ -40,16 +40,6 @@ void Report(KeeperReport::Kind kind, int server, int detail) {
   (void)!send(kControlFd, &report, sizeof(report), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-void CloseAllFrom(int first) {
-#ifdef SYS_close_range
-  if (syscall(SYS_close_range, first, ~0U, 0U) == 0) return;
-#endif
-  rlimit limit = {};
-  constexpr rlim_t kMost = 1 << 20;  // "unlimited" would take for ever
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > kMost) limit.rlim_cur = kMost;
-  for (int fd = first; fd < static_cast<int>(limit.rlim_cur); ++fd) close(fd);
-}
-
 void MoveDescriptor(int from, int to) {
   if (from < 0) {
     close(to);
@@ -106,6 +96,16 @@ bool OwnerIsGone(const KeeperPlan& plan, const pollfd& control, const pollfd& ow
 }
 
 }  // namespace
+
+void CloseAllFrom(int first) {
+#ifdef SYS_close_range
+  if (syscall(SYS_close_range, first, ~0U, 0U) == 0) return;
+#endif
+  rlimit limit = {};
+  constexpr rlim_t kMost = 1 << 20;  // "unlimited" would take for ever
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > kMost) limit.rlim_cur = kMost;
+  for (int fd = first; fd < static_cast<int>(limit.rlim_cur); ++fd) close(fd);
+}
 
 void RunKeeper(const KeeperPlan& plan) {
   // All signals stay blocked, as the starter left them for us: to end before the server and its

@@ -80,6 +80,9 @@ struct KeeperPlan {
 };
 [[noreturn]] void RunKeeper(const KeeperPlan& plan);
 
+// Closes every descriptor from this number on. Async-signal-safe.
+void CloseAllFrom(int first);
+
 }  // namespace coord::internal::embedded
 
 #endif  // COORD_DEPLOYMENT_SERVER_KEEPER_H_

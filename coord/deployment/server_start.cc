@@ -64,30 +64,38 @@ absl::Status ReportedFailure(const KeeperReport& report, const ServerLaunch& lau
   }
 }
 
+// As execvp() does it: a PATH that is set is meant.
+std::string SearchPath() {
+  const char* value = std::getenv("PATH");
+  return value != nullptr && value[0] != '\0' ? value : "/usr/local/bin:/usr/bin:/bin";
+}
+
 }  // namespace
 
-absl::StatusOr<std::string> FindServerBinary() {
-  const char* value = std::getenv("PATH");
-  // As execvp() does it: a PATH that is set is meant.
-  const std::string path =
-      value != nullptr && value[0] != '\0' ? value : "/usr/local/bin:/usr/bin:/bin";
-  for (const std::string_view name : {"redis-server", "valkey-server"}) {
-    for (std::size_t start = 0; start <= path.size();) {
-      const std::size_t end = std::min(path.find(':', start), path.size());
-      const std::string_view directory = std::string_view(path).substr(start, end - start);
-      start = end + 1;
-      // Relative ones mean whatever directory the caller is in.
-      if (!directory.starts_with('/')) continue;
-      const std::string candidate = StrCat(directory, "/", name);
-      struct stat found;
-      if (stat(candidate.c_str(), &found) == 0 && S_ISREG(found.st_mode) &&
-          access(candidate.c_str(), X_OK) == 0) {
-        return candidate;
-      }
+std::string FindInPath(std::string_view name) {
+  const std::string path = SearchPath();
+  for (std::size_t start = 0; start <= path.size();) {
+    const std::size_t end = std::min(path.find(':', start), path.size());
+    const std::string_view directory = std::string_view(path).substr(start, end - start);
+    start = end + 1;
+    // Relative ones mean whatever directory the caller is in.
+    if (!directory.starts_with('/')) continue;
+    const std::string candidate = StrCat(directory, "/", name);
+    struct stat found;
+    if (stat(candidate.c_str(), &found) == 0 && S_ISREG(found.st_mode) &&
+        access(candidate.c_str(), X_OK) == 0) {
+      return candidate;
     }
   }
+  return "";
+}
+
+absl::StatusOr<std::string> FindServerBinary() {
+  for (const std::string_view name : {"redis-server", "valkey-server"}) {
+    if (std::string found = FindInPath(name); !found.empty()) return found;
+  }
   return NotStarted(
-      StrCat("no redis-server and no valkey-server in PATH (", path,
+      StrCat("no redis-server and no valkey-server in PATH (", SearchPath(),
              "); install one (apt-get install redis-server), or name a running server by its URL "
              "(COORD_URL=redis://host:6379)"));
 }
@@ -172,7 +180,7 @@ StartedServer StartServer(const ServerLaunch& launch, const ServerLog& log,
     }
     const auto reply = Ask(connection.fd.get(), "PING", deadline);
     answer = reply.ok() ? *reply : std::string(FromAbsl(reply.status().message()));
-    ready = answer == "+PONG";
+    ready = answer == "+PONG" || answer.starts_with("-NOAUTH");
   }
   return started;
 }

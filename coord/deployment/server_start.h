@@ -18,6 +18,9 @@ namespace coord::internal::embedded {
 // usual directories). Unavailable with what to install.
 absl::StatusOr<std::string> FindServerBinary();
 
+// The program of that name in $PATH, found likewise; "" when there is none.
+std::string FindInPath(std::string_view name);
+
 // The flags that every server of ours gets: one unix socket, no TCP port, a log, nothing evicted,
 // no snapshots.
 std::vector<std::string> ServerArguments(const std::string& socket_path,
@@ -42,7 +45,7 @@ struct StartedServer {
   OwnedFd control;  // of its keeper
   long server_pid = 0;
   long keeper_pid = 0;
-  // OK when it has answered PING. Unavailable: it ended, or could not be executed, or `deadline`
+  // OK when it has answered PING, or asked for a password. Unavailable: it ended, or could not be executed, or `deadline`
   // passed.
   absl::Status status;
 };

@@ -13,10 +13,10 @@
 #include <cstdint>
 #include <cstring>
 #include <optional>
-#include <random>
 
 #include "coord/internal/strings.h"
 #include "tests/support/fatal.h"
+#include "tools/dev/ports.h"
 
 namespace coord::testing {
 namespace {
@@ -64,11 +64,6 @@ UniqueFd TryListen(const Endpoint& endpoint) {
   return fd;
 }
 
-int RandomPort() {
-  thread_local std::mt19937 random{std::random_device{}()};
-  return std::uniform_int_distribution<int>(12000, 21999)(random);
-}
-
 }  // namespace
 
 void UniqueFd::Close() {
@@ -107,7 +102,7 @@ UniqueFd Listen(Endpoint& endpoint) {
   }
   Endpoint candidate = endpoint;
   for (int attempt = 0; attempt < 200; ++attempt) {
-    candidate.port = RandomPort();
+    candidate.port = dev::RandomPort();
     UniqueFd fd = TryListen(candidate);
     if (fd.valid()) {
       endpoint.port = candidate.port;
@@ -147,14 +142,9 @@ void CloseWithReset(UniqueFd& fd) {
 }
 
 int FreePort() {
-  for (int attempt = 0; attempt < 200; ++attempt) {
-    Endpoint port;
-    port.port = RandomPort();
-    Endpoint bus;
-    bus.port = port.port + 10000;
-    if (TryListen(port).valid() && TryListen(bus).valid()) return port.port;
-  }
-  FatalErrno("no free port");
+  const absl::StatusOr<int> port = dev::FreePort();
+  if (!port.ok()) Fatal(port.status().ToString());
+  return *port;
 }
 
 }  // namespace coord::testing
