@@ -242,7 +242,13 @@ void LocalBudget::Core::Schedule() {
     if (scheduled_ || block_.NextUnused() == absl::InfiniteFuture()) return;
     scheduled_ = true;
   }
-  if (session_.background().Add(shared_from_this())) session_.background().Reschedule(*this);
+  if (session_.background().Add(shared_from_this())) {
+    session_.background().Reschedule(*this);
+    return;
+  }
+  // No thread now; the next block may find one.
+  MutexLock lock(mutex_);
+  scheduled_ = false;
 }
 
 std::optional<internal::Beat::Ask> LocalBudget::Core::Tick(absl::Time now) {

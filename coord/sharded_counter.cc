@@ -188,7 +188,11 @@ void ShardedCounter::Core::Wake() {
     if (closed_ || !usable_.ok()) return;
     if (!flush_.asking()) next_ = std::min(next_, session_.clock().Now() + options_.flush_interval);
   }
-  if (session_.background().Add(shared_from_this())) session_.background().Reschedule(*this);
+  if (session_.background().Add(shared_from_this())) {
+    session_.background().Reschedule(*this);
+  } else {
+    awake_.store(false);  // no thread now; the next addition may find one
+  }
 }
 
 absl::StatusOr<std::optional<ShardedCounter::Core::Sending>> ShardedCounter::Core::Begin(

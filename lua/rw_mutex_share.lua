@@ -25,11 +25,12 @@ if queued then
 end
 local value = call('GET', lease)
 if not value and (not queued or not grant(false, '~~')) then
+  local waited_for = queued and call('EXISTS', queue) == 1
+  -- First: a full server refuses a script whose first write needs room, and would let all of it pass behind the DEL.
+  local token = next_token(waited_for)
   call('DEL', readers)
   call('ZADD', readers, ms + ttl, owner)
   call('PEXPIRE', readers, ttl)
-  local waited_for = queued and call('EXISTS', queue) == 1
-  local token = next_token(waited_for)
   call('SET', lease, (waited_for and '~~%' or '%') .. token, 'PX', ttl)
   return {token, ttl}
 end
