@@ -152,8 +152,9 @@ Node& Cluster::NodeAt(const HostPort& address) {
 }
 
 Request Cluster::TopologyRequest() const {
-  const std::string_view words[] = {"CLUSTER", use_slots_.load() ? "SLOTS" : "SHARDS"};
-  Request request = Request::Command(words);
+  const std::string_view shards[] = {"CLUSTER", "SHARDS"};
+  const std::string_view slots[] = {"CLUSTER", "SLOTS"};
+  Request request = Request::Command(use_slots_.load() ? slots : shards);
   request.set_retry_safe(true);
   return request;
 }

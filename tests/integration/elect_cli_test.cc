@@ -116,8 +116,8 @@ TEST_F(ElectCliTest, ALostLeadEndsTheCommandWith76) {
 TEST_F(ElectCliTest, ForeverCampaignsAgainWhenTheCommandEndsOrTheLeadIsLost) {
   Process process =
       Start({"chief", "--ttl", "600ms", "--forever", "--", "sh", "-c",
-             "echo term $COORD_TERM; [ -e " + server_.directory() +
-                 "/stay ] || exit 1; trap 'echo told; exit' TERM; while :; do sleep 0.01; done"});
+             "trap 'echo told; exit' TERM; echo term $COORD_TERM; [ -e " + server_.directory() +
+                 "/stay ] || exit 1; while :; do sleep 0.01; done"});
   ASSERT_TRUE(Eventually([&] { return Lines(process) >= 2; }, absl::Seconds(20)));  // exit 1
   ASSERT_EQ(RunProgram({"touch", server_.directory() + "/stay"}).exit_code, 0);
   const std::size_t before = Lines(process);
