@@ -113,6 +113,7 @@ int Main(int argc, char** argv) {
   MeasureLists(run);
   MeasureJson(run);
   MeasureClient(run);
+  MeasureDeployments(run);
   if (report.empty()) {
     std::fprintf(stderr, "no target matches '%s'\n", arguments.filter.c_str());
     return 2;

@@ -27,6 +27,7 @@ void MeasureInMemory(Run& run);
 void MeasureLists(Run& run);
 void MeasureJson(Run& run);
 void MeasureClient(Run& run);
+void MeasureDeployments(Run& run);
 
 // What MeasureClient starts as a process of its own: 64 callers of one client for a second; prints
 // peak memory in KB.

@@ -68,8 +68,8 @@ Barrier::Barrier(Client client, std::string_view name, BarrierOptions options)
       internal::BarrierProtocol::MakeKeys(session, name_);
   usable_ = keys.ok() ? CheckOptions(options_) : keys.status();
   if (!usable_.ok()) return;
-  barrier_ = std::make_shared<internal::BarrierProtocol>(name_, *std::move(keys), session.ChannelOf(name_),
-                                                         options_.parties, options_.ttl);
+  barrier_ = std::make_shared<internal::BarrierProtocol>(
+      name_, *std::move(keys), session.ChannelOf(name_), options_.parties, options_.ttl);
 }
 
 absl::StatusOr<BarrierTurn> Barrier::Await(absl::Duration timeout, std::stop_token stop) const {

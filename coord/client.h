@@ -75,9 +75,9 @@ class Client {
   absl::StatusOr<std::vector<Reply>> Execute(const Pipeline& pipeline,
                                              CallOptions options = {}) const;
 
-  // Asks each server how it is: those that hold keys, and the replicas and Sentinels that are known.
-  // Never fails as a whole: what is wrong is said in the result. Two round trips to each, one server
-  // after another, within the timeout for all.
+  // Asks each server how it is: those that hold keys, and the replicas and Sentinels that are
+  // known. Never fails as a whole: what is wrong is said in the result. Two round trips to each,
+  // one server after another, within the timeout for all.
   coord::Health Health(CallOptions options = {}) const;
 
   // Breaks all connections and makes new ones, with credentials asked for anew: when they have

@@ -13,15 +13,15 @@
 namespace coord {
 
 struct NodeHealth {
-  std::string node;                               // "db1:6379", "unix:/run/redis.sock"
-  NodeState state = NodeState::kConnecting;       // as calls see it, before this question
-  absl::Time since;                               // in that state, by the wall clock
-  absl::Status status;                            // OK, or why it cannot be used
-  bool needed = true;                             // it holds keys; else a replica or a Sentinel
-  std::string server;                             // "redis 7.0.15", "valkey 8.0.1"
-  std::string role;                               // "master", "slave", "sentinel"
-  absl::Duration round_trip;                      // of one PING
-  int connections_made = 0;                       // 1 when nothing ever broke
+  std::string node;                          // "db1:6379", "unix:/run/redis.sock"
+  NodeState state = NodeState::kConnecting;  // as calls see it, before this question
+  absl::Time since;                          // in that state, by the wall clock
+  absl::Status status;                       // OK, or why it cannot be used
+  bool needed = true;                        // it holds keys; else a replica or a Sentinel
+  std::string server;                        // "redis 7.0.15", "valkey 8.0.1"
+  std::string role;                          // "master", "slave", "sentinel"
+  absl::Duration round_trip;                 // of one PING
+  int connections_made = 0;                  // 1 when nothing ever broke
   // Of calls so far, every sixteenth of which is timed, and of what the background thread asks; to
   // about a fifth. Zero: there was none.
   absl::Duration latency_p50;

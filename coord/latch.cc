@@ -34,8 +34,8 @@ Latch::Latch(Client client, std::string_view name, LatchOptions options)
       internal::LatchProtocol::MakeKeys(session, name_);
   usable_ = keys.ok() ? CheckOptions(options_) : keys.status();
   if (!usable_.ok()) return;
-  latch_ = std::make_shared<internal::LatchProtocol>(name_, *std::move(keys), session.ChannelOf(name_),
-                                                     options_.count, options_.ttl);
+  latch_ = std::make_shared<internal::LatchProtocol>(
+      name_, *std::move(keys), session.ChannelOf(name_), options_.count, options_.ttl);
 }
 
 absl::StatusOr<std::int64_t> Latch::CountDown(std::int64_t n, CallOptions options) const {

@@ -19,10 +19,10 @@ absl::StatusOr<Credentials> Ask(const ApproachFinder::Provider& provider) {
     credentials = absl::UnknownError("it has thrown something");
   }
   if (credentials.ok()) return credentials;
-  return MakeStatus(absl::StatusCode::kUnavailable,
-                    StrCat("the credentials provider failed: ",
-                           FromAbsl(credentials.status().message())),
-                    kUnavailable);
+  return MakeStatus(
+      absl::StatusCode::kUnavailable,
+      StrCat("the credentials provider failed: ", FromAbsl(credentials.status().message())),
+      kUnavailable);
 }
 
 }  // namespace

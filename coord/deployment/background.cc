@@ -19,8 +19,8 @@ namespace {
 // is told of a lost lease later than this.
 constexpr absl::Duration kLongestWait = absl::Seconds(1);
 
-// Where there are several nodes, dialling one gets so long, whoever waits: over a long way, with TLS,
-// less may never be enough, and it is a small part of what leases leave for their renewal.
+// Where there are several nodes, dialling one gets so long, whoever waits: over a long way, with
+// TLS, less may never be enough, and it is a small part of what leases leave for their renewal.
 constexpr absl::Duration kLeastDial = absl::Milliseconds(500);
 
 constexpr int kMostHops = 5;
@@ -349,8 +349,7 @@ void Background::SettleOne(Link& link, Question question, absl::StatusOr<Reply> 
     absl::Status failed = ServerError(text, link.node.name());
     if (code == "NOSCRIPT") {
       link.known.clear();
-      failed =
-          MakeStatus(absl::StatusCode::kUnavailable, FromAbsl(failed.message()), kUnavailable);
+      failed = MakeStatus(absl::StatusCode::kUnavailable, FromAbsl(failed.message()), kUnavailable);
     } else if ((code == "MOVED" || code == "ASK") && question.hops < kMostHops) {
       if (Node* const node = router_.Follow(link.node, question.request, text)) {
         ++question.hops;

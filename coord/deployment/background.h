@@ -1,9 +1,9 @@
 // The client's one background thread: keeps leases alive, asks and listens for those who wait,
 // tells holders when leases are lost, and withdraws what was given up.
 //
-// It owns each node's second connection, so that a large reply elsewhere cannot delay a renewal, and
-// it never blocks on one beyond the next moment at which somebody must be told something (but for
-// dialling: see kLeastDial). No user code runs on it.
+// It owns each node's second connection, so that a large reply elsewhere cannot delay a renewal,
+// and it never blocks on one beyond the next moment at which somebody must be told something (but
+// for dialling: see kLeastDial). No user code runs on it.
 #ifndef COORD_DEPLOYMENT_BACKGROUND_H_
 #define COORD_DEPLOYMENT_BACKGROUND_H_
 
@@ -42,7 +42,7 @@ class Beat {
   struct Ask {
     Request request;
     absl::Duration
-        patience;  // without an answer for so long, the connection is given up and made anew
+        patience;        // without an answer for so long, the connection is given up and made anew
     Node* to = nullptr;  // null: the node that serves its keys
   };
   // That moment has come. What it asks goes into one pipelined batch with what others ask.
@@ -52,8 +52,8 @@ class Beat {
   // the server is a status.
   virtual void Answer(absl::StatusOr<Reply> reply, absl::Time sent, absl::Time now) = 0;
 
-  // The connection over which it asked last is gone, and with it perhaps messages. NextTick is asked
-  // anew.
+  // The connection over which it asked last is gone, and with it perhaps messages. NextTick is
+  // asked anew.
   virtual void LinkBroken() {}
 
   // The client was closed: nothing will be sent for it any more. By the thread that closes.

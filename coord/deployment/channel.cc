@@ -85,6 +85,7 @@ absl::StatusOr<std::shared_ptr<Connection>> Channel::Get(const CallLimits& limit
       continue;
     }
     connecting_ = true;
+    const int era = era_;
     mutex_.Unlock();
     absl::StatusOr<std::shared_ptr<Connection>> made = dialer_(limits);
     const SteadyTime ended = std::chrono::steady_clock::now();
@@ -98,7 +99,7 @@ absl::StatusOr<std::shared_ptr<Connection>> Channel::Get(const CallLimits& limit
     tried = true;
     changed_.NotifyAll();
     if (made.ok()) {
-      if (closed_) continue;
+      if (closed_ || era != era_) continue;  // it leads where nobody wants to go any more
       connection_ = *std::move(made);
       descriptor_.store(connection_->descriptor(), std::memory_order_relaxed);
       failures_ = 0;
@@ -126,6 +127,7 @@ void Channel::Disconnect(const absl::Status& why) {
     MutexLock lock(mutex_);
     connection = std::exchange(connection_, nullptr);
     descriptor_.store(-1, std::memory_order_relaxed);
+    ++era_;
     failures_ = 0;
     next_attempt_ = SteadyTime::min();
     changed_.NotifyAll();

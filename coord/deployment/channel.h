@@ -78,6 +78,7 @@ class Channel {
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   int failures_ ABSL_GUARDED_BY(mutex_) = 0;  // in a row
   int generation_ ABSL_GUARDED_BY(mutex_) = 0;
+  int era_ ABSL_GUARDED_BY(mutex_) = 0;  // of Disconnect: what was dialled before is not taken
   SteadyTime next_attempt_ ABSL_GUARDED_BY(mutex_) = SteadyTime::min();
   absl::Status last_error_ ABSL_GUARDED_BY(mutex_);
   Jitter jitter_ ABSL_GUARDED_BY(mutex_);

@@ -25,10 +25,10 @@ HostPort AddressOf(const Node& node) {
 }
 
 absl::Status NobodyServes(const Request& request, int slot) {
-  return MakeStatus(absl::StatusCode::kUnavailable,
-                    StrCat(request.what(), " not sent: no node of the Cluster serves slot ", slot,
-                           " at present"),
-                    kUnavailable);
+  return MakeStatus(
+      absl::StatusCode::kUnavailable,
+      StrCat(request.what(), " not sent: no node of the Cluster serves slot ", slot, " at present"),
+      kUnavailable);
 }
 
 }  // namespace
@@ -175,9 +175,9 @@ absl::StatusOr<Topology> Cluster::Fetch(Node& node, const CallLimits& limits) {
     use_slots_.store(!use_slots_.load());
   }
   if (refused.message().find("cluster support disabled") != absl::string_view::npos) {
-    return MakeStatus(absl::StatusCode::kFailedPrecondition,
-                      StrCat(node.name(),
-                             " is no node of a Cluster; redis:// is for single servers"));
+    return MakeStatus(
+        absl::StatusCode::kFailedPrecondition,
+        StrCat(node.name(), " is no node of a Cluster; redis:// is for single servers"));
   }
   return refused;
 }
@@ -312,8 +312,7 @@ Node* Cluster::Pick(const Route& route) {
   return owner_[static_cast<std::size_t>(route.slot)].load(std::memory_order_acquire);
 }
 
-absl::StatusOr<Route> Cluster::RouteOrAsk(const Request& request,
-                                                 const CallLimits& limits) {
+absl::StatusOr<Route> Cluster::RouteOrAsk(const Request& request, const CallLimits& limits) {
   absl::StatusOr<Route> route = RouteOf(request.command(), request.what());
   if (!route.ok() || route->kind != Route::Kind::kAskServer) return route;
   return AskServer(request, limits);
@@ -333,7 +332,8 @@ absl::StatusOr<Route> Cluster::AskServer(const Request& request, const CallLimit
     if (reply.status().message().find("has no key arguments") != absl::string_view::npos) {
       return keys.route();
     }
-    return Annotate(reply.status(), StrCat(request.what(), " not sent, since its keys are unknown"));
+    return Annotate(reply.status(),
+                    StrCat(request.what(), " not sent, since its keys are unknown"));
   }
   for (const Reply& key : reply->items()) {
     if (!keys.Add(key.text())) return keys.status();
@@ -395,8 +395,8 @@ Attempt Cluster::TryAll(Request& request, const CallLimits& limits, CallProgress
         if (!redirect || hops > kMostHops) {
           return fail(MakeStatus(
               absl::StatusCode::kUnavailable,
-              StrCat(request.what(), " at ", node->name(), ": the server says: ",
-                     error.substr(0, 512),
+              StrCat(request.what(), " at ", node->name(),
+                     ": the server says: ", error.substr(0, 512),
                      redirect ? StrCat("; given up after ", hops, " redirections") : std::string()),
               kUnavailable));
         }
@@ -500,8 +500,9 @@ std::shared_ptr<Ear> Cluster::EarOf(std::string_view tag, bool make) {
         ears_.erase(idle.channel());
         return true;
       };
-      ear = std::make_shared<ShardEar>(channel, *background_, *data_.clock,
-                                       [this, route = serving()] { return Pick(route); }, retire);
+      ear = std::make_shared<ShardEar>(
+          channel, *background_, *data_.clock, [this, route = serving()] { return Pick(route); },
+          retire);
       ears_.emplace(channel, ear);
       made = true;
     }

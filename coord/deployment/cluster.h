@@ -1,10 +1,10 @@
 // A Redis Cluster: one Node for each of its servers, and which of them serves which slot.
 //
 // Calls go to the master of their keys' slot and follow MOVED, ASK, TRYAGAIN and CLUSTERDOWN within
-// their time, with a limit of hops (Redis Cluster specification, "Redirection and resharding"). What
-// serves what is asked anew by the background thread, one question at a time, with backoff, when a
-// redirection or a failure shows that it has changed. An address that the Cluster's own list does
-// not have is never connected to: credentials go to nobody that a redirection alone has named.
+// their time, with a limit of hops (Redis Cluster specification, "Redirection and resharding").
+// What serves what is asked anew by the background thread, one question at a time, with backoff,
+// when a redirection or a failure shows that it has changed. An address that the Cluster's own list
+// does not have is never connected to: credentials go to nobody that a redirection alone has named.
 #ifndef COORD_DEPLOYMENT_CLUSTER_H_
 #define COORD_DEPLOYMENT_CLUSTER_H_
 
@@ -45,8 +45,7 @@ class Cluster final : public Deployment {
   // What is refused locally (keys in several slots, a command for all masters): kInvalidArgument.
   absl::StatusOr<Reply> Execute(Request& request, const CallLimits& limits,
                                 CallTrace* trace) override;
-  absl::StatusOr<Node::Acknowledged> ExecuteReplicated(Request& request,
-                                                       const Replicas& replicas,
+  absl::StatusOr<Node::Acknowledged> ExecuteReplicated(Request& request, const Replicas& replicas,
                                                        const CallLimits& limits,
                                                        CallTrace* trace) override;
   // One pipeline to each master that is needed, all at once. What is redirected is sent again, one

@@ -57,8 +57,8 @@ class ProcessEar final : public Ear {
 };
 
 // A sharded channel for the objects of one hash tag, in their slot (Redis 7.0, "Sharded Pub/Sub").
-// It subscribes, and does so again where the slot has moved to or after a break, as long as somebody
-// uses it, and for kLinger after that.
+// It subscribes, and does so again where the slot has moved to or after a break, as long as
+// somebody uses it, and for kLinger after that.
 class ShardEar final : public Beat, public std::enable_shared_from_this<ShardEar> {
  public:
   static constexpr absl::Duration kLinger = absl::Seconds(10);

@@ -38,9 +38,8 @@ constexpr std::uint32_t kTimed = 16;
 
 }  // namespace
 
-absl::Status EndExchange(Connection& connection, Exchange& exchange,
-                         Connection::WaitResult result, std::string_view what,
-                         std::string_view peer) {
+absl::Status EndExchange(Connection& connection, Exchange& exchange, Connection::WaitResult result,
+                         std::string_view what, std::string_view peer) {
   if (result == Connection::WaitResult::kDone && exchange.status().ok()) return absl::OkStatus();
   const std::string context = StrCat(what, " at ", peer, ": ");
   if (result == Connection::WaitResult::kDone) {
@@ -84,10 +83,12 @@ Node::Node(NodeOptions options)
       approach_({options_.identity.user, options_.identity.password}, options_.credentials,
                 options_.post),
       name_(options_.title.empty() ? options_.endpoint.ToString() : options_.title),
-      shared_(name_, record_, true, [this](const CallLimits& limits) { return Dial(limits, false); }),
-      background_(name_, record_, false, [this](const CallLimits& limits) { return Dial(limits, true); }),
-      replicated_(name_, record_, false, [this](const CallLimits& limits) { return Dial(limits, false); }) {
-}
+      shared_(name_, record_, true,
+              [this](const CallLimits& limits) { return Dial(limits, false); }),
+      background_(name_, record_, false,
+                  [this](const CallLimits& limits) { return Dial(limits, true); }),
+      replicated_(name_, record_, false,
+                  [this](const CallLimits& limits) { return Dial(limits, false); }) {}
 
 std::string Node::name() const {
   MutexLock lock(mutex_);
@@ -209,9 +210,9 @@ Attempt Node::Try(Request& request, const CallLimits& limits, CallProgress& prog
     absl::StatusOr<std::shared_ptr<Connection>> made = channel.Get(reach);
     if (made.ok()) connection = *std::move(made);
     if (!made.ok()) {
-    absl::Status why = Annotate(made.status(), StrCat(request.what(), " not sent"));
-    const bool final = IsLasting(why) || why.code() == absl::StatusCode::kCancelled;
-    return {final ? Verdict::kFinal : Verdict::kUnreached, CallFailure(why, progress)};
+      absl::Status why = Annotate(made.status(), StrCat(request.what(), " not sent"));
+      const bool final = IsLasting(why) || why.code() == absl::StatusCode::kCancelled;
+      return {final ? Verdict::kFinal : Verdict::kUnreached, CallFailure(why, progress)};
     }
   }
   Reply room[Request::kMostReplies + 1];
@@ -238,8 +239,8 @@ Attempt Node::Try(Request& request, const CallLimits& limits, CallProgress& prog
                                           request.what(), connection->peer());
   if (timed && exchange.done() && status.ok()) record_.latency().Add(clock().Now() - began);
   if (!status.ok()) {
-    const bool again = exchange.done() && !IsLasting(status) &&
-                       status.code() != absl::StatusCode::kDataLoss;
+    const bool again =
+        exchange.done() && !IsLasting(status) && status.code() != absl::StatusCode::kDataLoss;
     if (again && (exchange.not_sent() || request.retry_safe())) {
       if (!exchange.not_sent()) {
         progress.unknown = true;

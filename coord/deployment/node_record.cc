@@ -28,7 +28,8 @@ std::string_view ToString(NodeState state) {
 namespace internal {
 
 void LatencyRecord::Add(absl::Duration taken) {
-  const auto ns = static_cast<std::uint64_t>(std::max<std::int64_t>(1, absl::ToInt64Nanoseconds(taken)));
+  const auto ns =
+      static_cast<std::uint64_t>(std::max<std::int64_t>(1, absl::ToInt64Nanoseconds(taken)));
   const int power = static_cast<int>(std::bit_width(ns)) - 1;  // 2^power <= ns
   const std::uint64_t quarter = power >= 2 ? (ns >> (power - 2)) & 3 : 0;
   const std::size_t place = static_cast<std::size_t>(power) * 4 + static_cast<std::size_t>(quarter);
@@ -167,8 +168,7 @@ std::optional<absl::Status> NodeRecord::Refusal() const {
 
 NodeRecord::View NodeRecord::Look() const {
   MutexLock lock(mutex_);
-  return {node_,          state_, since_, last_error_, last_error_at_,
-          {history_.begin(), history_.end()}};
+  return {node_, state_, since_, last_error_, last_error_at_, {history_.begin(), history_.end()}};
 }
 
 }  // namespace internal

@@ -128,11 +128,11 @@ absl::StatusOr<Endpoint> SentinelGroup::Group::Find(const CallLimits& limits) {
   }
   MutexLock lock(mutex);
   if (known && newest->epoch < known->epoch) {
-    return MakeStatus(absl::StatusCode::kUnavailable,
-                      StrCat("the Sentinels that can be reached say that the master ",
-                             Quoted(master), " is ", newest->endpoint.ToString(),
-                             ", which a failover has replaced since"),
-                      kUnavailable);
+    return MakeStatus(
+        absl::StatusCode::kUnavailable,
+        StrCat("the Sentinels that can be reached say that the master ", Quoted(master), " is ",
+               newest->endpoint.ToString(), ", which a failover has replaced since"),
+        kUnavailable);
   }
   known = newest;
   return newest->endpoint;
@@ -203,13 +203,14 @@ absl::StatusOr<std::unique_ptr<Deployment>> SentinelGroup::Make(const Url& url, 
   std::unique_ptr<SentinelGroup> made(new SentinelGroup(group, std::move(data)));
   sentinel.on_push = [owner = made.get()](Reply push) {
     if (push.items().size() != 3 || push.items()[1].text() != kSwitchChannel) return;
-    const std::optional<Endpoint> to =
-        ReadSwitch(push.items()[2].text(), owner->group_->master);
+    const std::optional<Endpoint> to = ReadSwitch(push.items()[2].text(), owner->group_->master);
     if (!to) return;
+    // The message does not say the epoch, which is higher than before: so that those who have not
+    // heard of it yet are not believed.
     std::int64_t epoch = 0;
     {
       MutexLock lock(owner->group_->mutex);
-      if (owner->group_->known) epoch = owner->group_->known->epoch;
+      if (owner->group_->known) epoch = owner->group_->known->epoch + 1;
     }
     if (owner->group_->Learn({*to, epoch})) owner->Switched(*to);
   };

@@ -49,9 +49,10 @@ std::string_view FirstWord(std::string_view text) { return text.substr(0, text.f
 }  // namespace
 
 std::string_view ErrorCode(std::string_view text) {
-  // What a script may not do has no code of its own: Redis 6.2 and 7.0 say the former, Redis 7.2 and
-  // Valkey the latter.
-  for (std::string_view refusal : {"The user executing the script can't", "ACL failure in script"}) {
+  // What a script may not do has no code of its own: Redis 6.2 and 7.0 say the former, Redis 7.2
+  // and Valkey the latter.
+  for (std::string_view refusal :
+       {"The user executing the script can't", "ACL failure in script"}) {
     if (text.starts_with("ERR ") && text.find(refusal) != text.npos) return "NOPERM";
   }
   // Redis 6.2: "ERR Error running script (call to f_<sha>): @user_script:5: WRONGTYPE Operation

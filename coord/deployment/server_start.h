@@ -45,8 +45,8 @@ struct StartedServer {
   OwnedFd control;  // of its keeper
   long server_pid = 0;
   long keeper_pid = 0;
-  // OK when it has answered PING, or asked for a password. Unavailable: it ended, or could not be executed, or `deadline`
-  // passed.
+  // OK when it has answered PING, or asked for a password. Unavailable: it ended, or could not be
+  // executed, or `deadline` passed.
   absl::Status status;
 };
 

@@ -40,6 +40,22 @@ absl::Status CheckOptions(const ClientOptions& options) {
       !status.ok()) {
     return status;
   }
+  if (options.fail_fast_after <= absl::ZeroDuration()) {
+    return InvalidArgument(StrCat("fail_fast_after is ", ToText(options.fail_fast_after),
+                                  "; it must be above 0, or InfiniteDuration for never"));
+  }
+  if (options.health_check_period < absl::ZeroDuration()) {
+    return InvalidArgument(StrCat("health_check_period is ", ToText(options.health_check_period),
+                                  "; it must not be negative; 0 is for none"));
+  }
+  if (absl::Status status = CheckTimeout("health_check_timeout", options.health_check_timeout);
+      !status.ok()) {
+    return status;
+  }
+  if (options.keepalive < absl::Seconds(1)) {
+    return InvalidArgument(StrCat("keepalive is ", ToText(options.keepalive),
+                                  "; it must be at least 1s, or InfiniteDuration for none"));
+  }
   if (options.operation_window < absl::Seconds(1) || options.operation_window > absl::Hours(24)) {
     return InvalidArgument(
         StrCat("operation_window is ", ToText(options.operation_window), "; it must be 1s to 24h"));

@@ -48,8 +48,7 @@ class Session {
                                 CallTrace* trace = nullptr);
   absl::StatusOr<std::vector<Reply>> ExecuteBatch(std::span<Request> requests,
                                                   const CallOptions& options);
-  absl::StatusOr<Node::Acknowledged> ExecuteReplicated(Request request,
-                                                       const Replicas& replicas,
+  absl::StatusOr<Node::Acknowledged> ExecuteReplicated(Request request, const Replicas& replicas,
                                                        const CallLimits& limits,
                                                        CallTrace* trace = nullptr);
   absl::StatusOr<CallLimits> Limits(const CallOptions& options) const;

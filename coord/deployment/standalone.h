@@ -27,8 +27,7 @@ class Standalone : public Deployment {
                                 CallTrace* trace) override {
     return node_.Execute(request, limits, trace);
   }
-  absl::StatusOr<Node::Acknowledged> ExecuteReplicated(Request& request,
-                                                       const Replicas& replicas,
+  absl::StatusOr<Node::Acknowledged> ExecuteReplicated(Request& request, const Replicas& replicas,
                                                        const CallLimits& limits,
                                                        CallTrace* trace) override {
     return node_.ExecuteReplicated(request, replicas, limits, trace);

@@ -143,7 +143,8 @@ absl::StatusOr<std::shared_ptr<Connection>> QuorumMember::Reach(const std::share
 
 void QuorumMember::Dial() {
   const CallLimits limits{DeadlineAfter(session_->options().connect_timeout), closing_.get_token()};
-  const absl::Status status = session_->node().shared().Get(limits, Channel::Patience::kOnce).status();
+  const absl::Status status =
+      session_->node().shared().Get(limits, Channel::Patience::kOnce).status();
   std::vector<std::shared_ptr<Bell>> bells;
   {
     MutexLock lock(mutex_);

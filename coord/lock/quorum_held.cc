@@ -312,8 +312,8 @@ void QuorumLease::Answer(std::size_t i, absl::StatusOr<Reply> reply, absl::Time 
           break;
       }
       if (!MajorityLeft()) {
-        lost = Lose(StrCat("a majority of servers no longer knows it (",
-                           seat.name, " said so last)"));
+        lost =
+            Lose(StrCat("a majority of servers no longer knows it (", seat.name, " said so last)"));
       }
       changed_.NotifyAll();
     }

@@ -426,8 +426,9 @@ absl::Status Replicate(Session& session, Waiter::Granted& granted, const Replica
     // renewal has heard of the grant before it.
     CallTrace trace;
     const absl::Duration ttl = granted.terms.ttl;
-    const absl::StatusOr<Node::Acknowledged> renewed = session.ExecuteReplicated(
-        lock.Renew(granted.identity.owner, ttl), {replicas.count, replicas.timeout}, limits, &trace);
+    const absl::StatusOr<Node::Acknowledged> renewed =
+        session.ExecuteReplicated(lock.Renew(granted.identity.owner, ttl),
+                                  {replicas.count, replicas.timeout}, limits, &trace);
     if (!renewed.ok()) {
       failed = Annotate(renewed.status(), title);
     } else if (renewed->reply.integer() != 1) {

@@ -21,7 +21,8 @@ class Request {
   static Request Call(const ScriptText& script, std::span<const std::string_view> keys,
                       std::span<const std::string_view> args);
 
-  // A command that is answered by a push alone (SUNSUBSCRIBE), and a PING whose reply stands for it.
+  // A command that is answered by a push alone (SUNSUBSCRIBE), and a PING whose reply stands for
+  // it.
   static Request PushedCommand(std::span<const std::string_view> args);
 
   // COMMAND GETKEYS of a command of so many words, which are given as they are encoded.

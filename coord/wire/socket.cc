@@ -212,9 +212,9 @@ absl::StatusOr<std::unique_ptr<Socket>> Dial(const Endpoint& endpoint,
     // One that swallows everything leaves the others their share of the time.
     CallLimits share = limits;
     if (const std::size_t left = addresses.size() - i; left > 1) {
-      share.deadline = std::min(
-          limits.deadline,
-          DeadlineAfter(std::min(TimeUntil(limits.deadline), kLongestAlone) / static_cast<int>(left)));
+      share.deadline = std::min(limits.deadline,
+                                DeadlineAfter(std::min(TimeUntil(limits.deadline), kLongestAlone) /
+                                              static_cast<int>(left)));
     }
     last_error = ConnectOne(addresses[i], share, stop, keepalive, fd);
     if (last_error == 0) return std::make_unique<PlainSocket>(std::move(fd));

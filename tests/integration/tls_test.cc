@@ -283,7 +283,8 @@ TEST(TlsTest, AReconnectResumesTheSession) {
   const internal::CallLimits limits{internal::DeadlineAfter(absl::Seconds(5)), {}};
   for (int i = 0; i < 3; ++i) {
     ASSERT_OK_AND_ASSIGN(auto plain, internal::Dial(endpoint, addresses, limits));
-    ASSERT_OK_AND_ASSIGN(auto socket, context->Secure(std::move(plain), "127.0.0.1", "the server", limits));
+    ASSERT_OK_AND_ASSIGN(auto socket,
+                         context->Secure(std::move(plain), "127.0.0.1", "the server", limits));
     EXPECT_EQ(context->resumed(), i);
     ASSERT_EQ(socket->Send("PING\r\n"), 6);
     std::string heard;
@@ -308,7 +309,8 @@ TEST(TlsTest, WhatWasReceivedButNotYetReadIsPending) {
   ASSERT_OK_AND_ASSIGN(const auto addresses, internal::Resolve(endpoint));
   const internal::CallLimits limits{internal::DeadlineAfter(absl::Seconds(5)), {}};
   ASSERT_OK_AND_ASSIGN(auto plain, internal::Dial(endpoint, addresses, limits));
-  ASSERT_OK_AND_ASSIGN(auto socket, context->Secure(std::move(plain), "127.0.0.1", "the server", limits));
+  ASSERT_OK_AND_ASSIGN(auto socket,
+                       context->Secure(std::move(plain), "127.0.0.1", "the server", limits));
   const auto waiting = [&] {
     int bytes = 0;
     ioctl(socket->fd(), FIONREAD, &bytes);

@@ -139,8 +139,7 @@ std::set<std::string> Allowed() {
 
 // Sent otherwise than as a list in braces: by the class Request, or with a subcommand that varies.
 const std::set<std::string>& SentOtherwise() {
-  static const std::set<std::string> commands = {
-      "evalsha", "eval", "asking", "command|getkeys"};
+  static const std::set<std::string> commands = {"evalsha", "eval", "asking", "command|getkeys"};
   return commands;
 }
 
