@@ -131,14 +131,15 @@ bool ShardEar::Listen(const CallLimits& limits) {
   if (limits.stop.stop_possible()) on_stop.emplace(limits.stop, wake);
   {
     MutexLock lock(mutex_);
+    if (clock_.Now() < refused_until_) return false;
     subscribed_ = false;  // perhaps on a connection that is gone
     ask_at_ = absl::InfinitePast();
   }
   background_.Reschedule(*this);
   MutexLock lock(mutex_);
   const int before = attempts_;
-  while (!subscribed_ && !closed_ && attempts_ < before + 3 && !limits.stop.stop_requested() &&
-         !Passed(limits.deadline)) {
+  while (!subscribed_ && !closed_ && attempts_ < before + 3 && clock_.Now() >= refused_until_ &&
+         !limits.stop.stop_requested() && !Passed(limits.deadline)) {
     changed_.WaitUntil(mutex_, limits.deadline);
   }
   return subscribed_;
@@ -201,8 +202,8 @@ void ShardEar::Answer(absl::StatusOr<Reply> reply, absl::Time, absl::Time now) {
     if (!retiring_) {
       ++attempts_;
       subscribed_ = reply.ok();
-      // A lasting refusal (a right is missing): whoever waits asks more often instead.
-      ask_at_ = now + (reply.ok() || !IsLasting(reply.status()) ? kRetry : kLinger);
+      ask_at_ = now + kRetry;
+      if (!reply.ok() && IsLasting(reply.status())) ask_at_ = refused_until_ = now + kLinger;
       changed_.NotifyAll();
       return;
     }

@@ -103,6 +103,8 @@ class ShardEar final : public Beat, public std::enable_shared_from_this<ShardEar
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Time ask_at_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   int attempts_ ABSL_GUARDED_BY(mutex_) = 0;  // answered ones
+  // The server will not have it (a right is missing), so nobody waits for it meanwhile.
+  absl::Time refused_until_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
 };
 
 // Somebody's use of a ShardEar.
