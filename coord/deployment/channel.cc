@@ -85,6 +85,7 @@ absl::StatusOr<std::shared_ptr<Connection>> Channel::Get(const CallLimits& limit
       continue;
     }
     connecting_ = true;
+    const int disconnects = disconnects_;
     mutex_.Unlock();
     absl::StatusOr<std::shared_ptr<Connection>> made = dialer_(limits);
     const SteadyTime ended = std::chrono::steady_clock::now();
@@ -95,8 +96,19 @@ absl::StatusOr<std::shared_ptr<Connection>> Channel::Get(const CallLimits& limit
     }
     mutex_.Lock();
     connecting_ = false;
-    tried = true;
     changed_.NotifyAll();
+    if (made.ok() && disconnects != disconnects_ && !closed_) {
+      // It leads to where we should have been by then no more.
+      mutex_.Unlock();
+      const absl::Status why =
+          MakeStatus(absl::StatusCode::kUnavailable,
+                     StrCat("connections to ", peer_, " were given up meanwhile"), kUnavailable);
+      (*made)->Break(why);
+      if (main_) record_.Broke(why);
+      mutex_.Lock();
+      continue;
+    }
+    tried = true;
     if (made.ok()) {
       if (closed_) continue;
       connection_ = *std::move(made);
@@ -126,6 +138,7 @@ void Channel::Disconnect(const absl::Status& why) {
     MutexLock lock(mutex_);
     connection = std::exchange(connection_, nullptr);
     descriptor_.store(-1, std::memory_order_relaxed);
+    ++disconnects_;
     failures_ = 0;
     next_attempt_ = SteadyTime::min();
     changed_.NotifyAll();
