@@ -141,9 +141,8 @@ absl::StatusOr<Endpoint> SentinelGroup::Group::Find(const CallLimits& limits) {
   if (!newest) {
     const std::string message =
         StrCat("no Sentinel says where the master ", Quoted(master), " is: ", troubles);
-    return lasting && !passing
-               ? MakeStatus(lasting->code(), message)
-               : MakeStatus(absl::StatusCode::kUnavailable, message, kUnavailable);
+    return lasting && !passing ? MakeStatus(lasting->code(), message)
+                               : MakeStatus(absl::StatusCode::kUnavailable, message, kUnavailable);
   }
   if (Learn(*newest)) return newest->endpoint;
   return MakeStatus(
