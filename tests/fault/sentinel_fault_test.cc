@@ -383,6 +383,8 @@ TEST(SentinelFaultTest, AMasterThatComesBackEmptyGetsNoCalls) {
                                Calls(trio->server(old), "eval") + Calls(trio->server(old), "set");
     // A replica runs what its master does.
     if (!IsMaster(trio->server(old))) break;
+    // On a loaded machine the Sentinels may fail over once more, to this one.
+    if (OrFatal(trio->master()) == old) GTEST_SKIP() << "the Sentinels have promoted it again";
     EXPECT_EQ(ours, 0);
     EXPECT_EQ(calls, 0);
     ++rounds;
