@@ -85,7 +85,7 @@ absl::StatusOr<std::shared_ptr<Connection>> Channel::Get(const CallLimits& limit
       continue;
     }
     connecting_ = true;
-    const int era = era_;
+    const int disconnects = disconnects_;
     mutex_.Unlock();
     absl::StatusOr<std::shared_ptr<Connection>> made = dialer_(limits);
     const SteadyTime ended = std::chrono::steady_clock::now();
@@ -96,10 +96,21 @@ absl::StatusOr<std::shared_ptr<Connection>> Channel::Get(const CallLimits& limit
     }
     mutex_.Lock();
     connecting_ = false;
-    tried = true;
     changed_.NotifyAll();
+    if (made.ok() && disconnects != disconnects_ && !closed_) {
+      // It leads to where we should have been by then no more.
+      mutex_.Unlock();
+      const absl::Status why =
+          MakeStatus(absl::StatusCode::kUnavailable,
+                     StrCat("connections to ", peer_, " were given up meanwhile"), kUnavailable);
+      (*made)->Break(why);
+      if (main_) record_.Broke(why);
+      mutex_.Lock();
+      continue;
+    }
+    tried = true;
     if (made.ok()) {
-      if (closed_ || era != era_) continue;  // it leads where nobody wants to go any more
+      if (closed_) continue;
       connection_ = *std::move(made);
       descriptor_.store(connection_->descriptor(), std::memory_order_relaxed);
       failures_ = 0;
@@ -127,7 +138,7 @@ void Channel::Disconnect(const absl::Status& why) {
     MutexLock lock(mutex_);
     connection = std::exchange(connection_, nullptr);
     descriptor_.store(-1, std::memory_order_relaxed);
-    ++era_;
+    ++disconnects_;
     failures_ = 0;
     next_attempt_ = SteadyTime::min();
     changed_.NotifyAll();

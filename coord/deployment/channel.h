@@ -46,7 +46,7 @@ class Channel {
   // The connection if there is a working one, else null. Never waits for the network.
   std::shared_ptr<Connection> Current();
 
-  // Breaks the connection; the next who needs one may make it at once.
+  // Breaks the connection, also one that is being made; the next who needs one may make it at once.
   void Disconnect(const absl::Status& why);
   // The next attempt need not wait any more.
   void Hurry();
@@ -78,7 +78,7 @@ class Channel {
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   int failures_ ABSL_GUARDED_BY(mutex_) = 0;  // in a row
   int generation_ ABSL_GUARDED_BY(mutex_) = 0;
-  int era_ ABSL_GUARDED_BY(mutex_) = 0;  // of Disconnect: what was dialled before is not taken
+  int disconnects_ ABSL_GUARDED_BY(mutex_) = 0;
   SteadyTime next_attempt_ ABSL_GUARDED_BY(mutex_) = SteadyTime::min();
   absl::Status last_error_ ABSL_GUARDED_BY(mutex_);
   Jitter jitter_ ABSL_GUARDED_BY(mutex_);

@@ -42,6 +42,7 @@ std::optional<std::uint16_t> Port(std::string_view text) {
 absl::StatusOr<MasterReport> ReadMasterReport(const Reply& reply, std::string_view sentinel) {
   MasterReport report;
   std::optional<std::uint16_t> port;
+  bool replaced = false;
   const auto fields = reply.items();
   for (std::size_t i = 0; i + 1 < fields.size(); i += 2) {
     const std::string& name = fields[i].text();
@@ -49,12 +50,16 @@ absl::StatusOr<MasterReport> ReadMasterReport(const Reply& reply, std::string_vi
     if (name == "ip") report.endpoint.host = value;
     if (name == "port") port = Port(value);
     if (name == "config-epoch") report.epoch = ParseInt64(value).value_or(0);
+    if (name == "failover-state") replaced = value == "reconf_slaves" || value == "update_config";
   }
   if (report.endpoint.host.empty() || !port) {
     return MakeStatus(absl::StatusCode::kDataLoss,
                       StrCat("the Sentinel ", sentinel, " answered ", reply.ToDebugString()));
   }
   report.endpoint.port = *port;
+  // Who leads a failover counts the new epoch as soon as there is a new master, and names the old
+  // one until the replicas follow; others name the new one by then.
+  if (replaced) --report.epoch;
   return report;
 }
 
@@ -79,24 +84,34 @@ absl::StatusOr<Endpoint> SentinelGroup::Group::Known() {
 }
 
 bool SentinelGroup::Group::Learn(const MasterReport& report) {
-  MutexLock lock(mutex);
-  if (known && report.epoch < known->epoch) return false;
-  const bool moved = known && known->endpoint != report.endpoint;
-  known = report;
-  return moved;
+  {
+    MutexLock lock(mutex);
+    if (known && report.epoch < known->epoch) return false;
+    const bool moved = known && known->endpoint != report.endpoint;
+    known = report;
+    if (!moved) return true;
+  }
+  on_move(report.endpoint);
+  return true;
 }
 
 absl::StatusOr<Endpoint> SentinelGroup::Group::Find(const CallLimits& limits) {
   std::size_t start;
+  std::int64_t least;
   {
     MutexLock lock(mutex);
     start = first;
+    least = known ? known->epoch : 0;
   }
   std::optional<MasterReport> newest;
   std::size_t answers = 0;
   std::string troubles;
+  // Why nobody answers. That of one Sentinel may be its own fault; what they all refuse is ours.
   std::optional<absl::Status> lasting;
-  for (std::size_t i = 0; i < sentinels.size() && answers <= sentinels.size() / 2; ++i) {
+  bool passing = false;
+  for (std::size_t i = 0; i < sentinels.size(); ++i) {
+    // A majority may have missed a failover together; then the others are asked too.
+    if (answers > sentinels.size() / 2 && newest->epoch >= least) break;
     const std::size_t which = (start + i) % sentinels.size();
     Node& sentinel = *sentinels[which];
     Request request = AskFor(master);
@@ -109,7 +124,11 @@ absl::StatusOr<Endpoint> SentinelGroup::Group::Find(const CallLimits& limits) {
         reply.ok() ? ReadMasterReport(*reply, sentinel.name()) : Explained(reply.status());
     if (!report.ok()) {
       if (report.status().code() == absl::StatusCode::kCancelled) return report.status();
-      if (IsLasting(report.status())) lasting = report.status();
+      if (IsLasting(report.status())) {
+        lasting = report.status();
+      } else {
+        passing = true;
+      }
       troubles += StrCat(troubles.empty() ? "" : "; ", FromAbsl(report.status().message()));
       continue;
     }
@@ -120,30 +139,33 @@ absl::StatusOr<Endpoint> SentinelGroup::Group::Find(const CallLimits& limits) {
     if (!newest || report->epoch > newest->epoch) newest = *std::move(report);
   }
   if (!newest) {
-    // That of one Sentinel may be its own fault; that of all is ours.
     const std::string message =
         StrCat("no Sentinel says where the master ", Quoted(master), " is: ", troubles);
-    return lasting ? MakeStatus(lasting->code(), message)
-                   : MakeStatus(absl::StatusCode::kUnavailable, message, kUnavailable);
+    return lasting && !passing ? MakeStatus(lasting->code(), message)
+                               : MakeStatus(absl::StatusCode::kUnavailable, message, kUnavailable);
   }
-  MutexLock lock(mutex);
-  if (known && newest->epoch < known->epoch) {
-    return MakeStatus(
-        absl::StatusCode::kUnavailable,
-        StrCat("the Sentinels that can be reached say that the master ", Quoted(master), " is ",
-               newest->endpoint.ToString(), ", which a failover has replaced since"),
-        kUnavailable);
-  }
-  known = newest;
-  return newest->endpoint;
+  if (Learn(*newest)) return newest->endpoint;
+  return MakeStatus(
+      absl::StatusCode::kUnavailable,
+      StrCat("the Sentinels that can be reached say that the master ", Quoted(master), " is ",
+             newest->endpoint.ToString(), ", which a failover has replaced since"),
+      kUnavailable);
 }
 
 // Listens at one Sentinel for failovers, and asks it from time to time; goes on to the next when it
 // does not answer.
 class SentinelGroup::Watch final : public Beat {
  public:
-  Watch(SentinelGroup& owner, std::shared_ptr<Group> group, absl::Duration patience)
-      : owner_(owner), group_(std::move(group)), patience_(std::min(patience, kOneSentinel)) {}
+  Watch(std::shared_ptr<Group> group, absl::Duration patience)
+      : group_(std::move(group)), patience_(std::min(patience, kOneSentinel)) {}
+
+  // There is news. To be followed by Background::Reschedule.
+  void Hurry() {
+    MutexLock lock(mutex_);
+    if (closed_) return;
+    hurried_ = true;
+    if (!asking_) ask_at_ = absl::InfinitePast();
+  }
 
   absl::Time NextTick() override {
     MutexLock lock(mutex_);
@@ -152,20 +174,23 @@ class SentinelGroup::Watch final : public Beat {
   std::optional<Ask> Tick(absl::Time) override {
     MutexLock lock(mutex_);
     ask_at_ = absl::InfiniteFuture();
+    asking_ = true;
+    hurried_ = false;
     return Ask{AskFor(group_->master), patience_, group_->sentinels[which_].get()};
   }
   void Answer(absl::StatusOr<Reply> reply, absl::Time, absl::Time now) override {
     absl::StatusOr<MasterReport> report =
         reply.ok() ? ReadMasterReport(*reply, "that is watched") : reply.status();
-    if (report.ok() && group_->Learn(*report)) owner_.Switched(report->endpoint);
+    if (report.ok()) group_->Learn(*report);
     MutexLock lock(mutex_);
+    asking_ = false;
     if (closed_) return;
     if (!report.ok()) which_ = (which_ + 1) % group_->sentinels.size();
-    ask_at_ = now + (report.ok() ? kPoll : kNextSentinel);
+    ask_at_ = hurried_ ? now : now + (report.ok() ? kPoll : kNextSentinel);
   }
   void LinkBroken() override {
     MutexLock lock(mutex_);
-    if (!closed_) ask_at_ = absl::InfinitePast();
+    if (!closed_ && !asking_) ask_at_ = absl::InfinitePast();
   }
   void Closed() override {
     MutexLock lock(mutex_);
@@ -174,13 +199,14 @@ class SentinelGroup::Watch final : public Beat {
   }
 
  private:
-  SentinelGroup& owner_;
   const std::shared_ptr<Group> group_;
   const absl::Duration patience_;
 
   Mutex mutex_;
   std::size_t which_ ABSL_GUARDED_BY(mutex_) = 0;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+  bool asking_ ABSL_GUARDED_BY(mutex_) = false;
+  bool hurried_ ABSL_GUARDED_BY(mutex_) = false;  // since it asked last
   absl::Time ask_at_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
 };
 
@@ -203,16 +229,10 @@ absl::StatusOr<std::unique_ptr<Deployment>> SentinelGroup::Make(const Url& url, 
   std::unique_ptr<SentinelGroup> made(new SentinelGroup(group, std::move(data)));
   sentinel.on_push = [owner = made.get()](Reply push) {
     if (push.items().size() != 3 || push.items()[1].text() != kSwitchChannel) return;
-    const std::optional<Endpoint> to = ReadSwitch(push.items()[2].text(), owner->group_->master);
-    if (!to) return;
-    // The message does not say the epoch, which is higher than before: so that those who have not
-    // heard of it yet are not believed.
-    std::int64_t epoch = 0;
-    {
-      MutexLock lock(owner->group_->mutex);
-      if (owner->group_->known) epoch = owner->group_->known->epoch + 1;
-    }
-    if (owner->group_->Learn({*to, epoch})) owner->Switched(*to);
+    if (!ReadSwitch(push.items()[2].text(), owner->group_->master)) return;
+    // It says nothing of the epoch, without which nobody can tell whether it is old news.
+    owner->watch_->Hurry();
+    owner->background_->Reschedule(*owner->watch_);
   };
   for (const HostPort& host : url.hosts) {
     sentinel.endpoint = {{}, host.host, host.port};
@@ -222,11 +242,14 @@ absl::StatusOr<std::unique_ptr<Deployment>> SentinelGroup::Make(const Url& url, 
 }
 
 SentinelGroup::SentinelGroup(std::shared_ptr<Group> group, NodeOptions data)
-    : Standalone(std::move(data)), group_(std::move(group)) {}
+    : Standalone(std::move(data)), group_(std::move(group)) {
+  group_->on_move = [this](const Endpoint& to) { Switched(to); };
+}
 
 void SentinelGroup::Start(Background& background, absl::Duration patience) {
   Standalone::Start(background, patience);
-  watch_ = std::make_shared<Watch>(*this, group_, patience);
+  background_ = &background;
+  watch_ = std::make_shared<Watch>(group_, patience);
   background.Add(watch_);
 }
 

@@ -3,6 +3,7 @@
 #define COORD_DEPLOYMENT_SENTINEL_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -47,7 +48,9 @@ class SentinelGroup final : public Standalone {
   struct Group {
     explicit Group(std::string name) : master(std::move(name)) {}
     const std::string master;
-    std::vector<std::unique_ptr<Node>> sentinels;  // constant after Make
+    // Constant after Make.
+    std::vector<std::unique_ptr<Node>> sentinels;
+    std::function<void(const Endpoint&)> on_move;
     Mutex mutex;
     std::optional<MasterReport> known ABSL_GUARDED_BY(mutex);
     std::size_t first ABSL_GUARDED_BY(mutex) = 0;  // whom to ask first: who answered last
@@ -55,7 +58,8 @@ class SentinelGroup final : public Standalone {
     // Asks until a majority has answered or all were asked, and believes the newest answer.
     absl::StatusOr<Endpoint> Find(const CallLimits& limits);
     absl::StatusOr<Endpoint> Known();
-    // True when the master is somewhere else than was known.
+    // False when it is older than what is known. Calls on_move, with no lock held, when the master
+    // is somewhere else than was known.
     bool Learn(const MasterReport& report);
   };
 
@@ -63,6 +67,8 @@ class SentinelGroup final : public Standalone {
   void Switched(const Endpoint& to);
 
   const std::shared_ptr<Group> group_;
+  // Constant after Start.
+  Background* background_ = nullptr;
   std::shared_ptr<Watch> watch_;
 };
 

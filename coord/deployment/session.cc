@@ -125,9 +125,9 @@ absl::Status Session::Start(const SessionRole& role) {
   if (!made.ok()) return made.status();
   deployment_ = *std::move(made);
   background_ = std::make_unique<Background>(*options_.clock, *deployment_, *wakes_);
-  deployment_->Start(*background_, options_.timeout);
   pulse_ = std::make_shared<Pulse>(*deployment_, *background_, options_.health_check_period,
                                    options_.health_check_timeout);
+  deployment_->Start(*background_, options_.timeout);
   if (options_.health_check_period > absl::ZeroDuration()) background_->Add(pulse_);
   return role.connect_later ? absl::OkStatus() : deployment_->Connect(limits);
 }
