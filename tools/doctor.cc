@@ -378,6 +378,10 @@ void PrintAdvice(const std::vector<Finding>& findings) {
 
 Finding NoConnection(const absl::Status& status) {
   const std::string message(status.message());
+  if (absl::IsUnauthenticated(status) || absl::IsPermissionDenied(status)) {
+    return {Level::kBad, "connection", message, "the server is there, and lets nobody in this way",
+            "put the right user and password into the URL: redis://user:password@host:port/db"};
+  }
   if (message.find("TLS") != std::string::npos || message.find("SSL") != std::string::npos ||
       message.find("certificate") != std::string::npos) {
     return {
@@ -386,13 +390,15 @@ Finding NoConnection(const absl::Status& status) {
         "rediss:// is for a port that speaks TLS, redis:// for one that does not; ca_file names "
         "the authority of the server's certificate, cert_file and key_file one of your own"};
   }
+  if (message.find("signing in") != std::string::npos) {
+    return {
+        Level::kBad, "connection", message,
+        "somebody is there, and does not answer as a server that speaks this protocol does",
+        "see that the server is well and the URL right; a port that speaks TLS needs rediss://"};
+  }
   if (Gone(status)) {
     return {Level::kBad, "connection", message, "without the server nothing is locked or counted",
             "see that the server runs and can be reached from here, and that the URL is right"};
-  }
-  if (absl::IsUnauthenticated(status) || absl::IsPermissionDenied(status)) {
-    return {Level::kBad, "connection", message, "the server is there, and lets nobody in this way",
-            "put the right user and password into the URL: redis://user:password@host:port/db"};
   }
   return {Level::kBad, "connection", message, "", ""};
 }

@@ -158,6 +158,12 @@ class Watched {
     if (program_.quorum() && health.ok()) {
       health.nodes[0].status = AskVote(*client);
     }
+    // A node that has just been reached for the first time was not in use before.
+    for (NodeHealth& node : health.nodes) {
+      if (!node.status.ok() || node.state != NodeState::kConnecting) continue;
+      node.state = NodeState::kReady;
+      node.since = look.at;
+    }
     look.code = health.whole() ? kExitWhole : health.ok() ? kExitImpaired : kExitFailed;
     std::size_t good = 0;
     for (const NodeHealth& node : health.nodes) good += node.status.ok() ? 1 : 0;
