@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "tools/demo_failover.h"
 #include "tools/demo_worker.h"
 #include "tools/duration_text.h"
 #include "tools/program.h"
@@ -64,7 +65,7 @@ absl::Status Play(DemoStage& stage) {
   using Scene = absl::Status (*)(DemoStage&);
   for (const Scene scene :
        {&PlayLock, &PlayKilledHolder, &PlayReaders, &PlayQuorum, &PlayLimiter, &PlayLimits,
-        &PlayList, &PlayGap, &PlayJson, &PlayTakeover, &PlayCounter, &PlayCuts}) {
+        &PlayList, &PlayGap, &PlayJson, &PlayTakeover, &PlayCounter, &PlayCuts, &PlayFailover}) {
     if (absl::Status status = scene(stage); !status.ok()) return status;
     if (SignalWatch::Caught() != 0) return absl::CancelledError("interrupted");
   }
@@ -163,9 +164,9 @@ void AddDemo(CLI::App& app, Program& program) {
   CLI::App* demo = app.add_subcommand(
       "demo", "Show it at work: processes on a private server, and a check of every number");
   demo->footer(
-      "Without --url it starts a server of its own, which ends with it. Three that vote are "
-      "always\n"
-      "its own.");
+      "Without --url it starts a server of its own, which ends with it. Those that vote, and those "
+      "that\n"
+      "fail over, are always its own.");
   demo->callback([&program] { program.exit_code = RunDemo(program); });
 
   // Started by the demo itself, with descriptors that nobody else hands down.

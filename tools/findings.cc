@@ -16,6 +16,7 @@ using Findings = std::vector<Finding>;
 
 constexpr absl::Duration kSlow = absl::Milliseconds(50);
 constexpr absl::Duration kClocksApart = absl::Milliseconds(100);
+constexpr absl::Duration kVotersApart = absl::Seconds(15);
 constexpr std::int64_t kManyScripts = 1000;
 
 constexpr char kForgets[] =
@@ -34,7 +35,14 @@ Finding NotAllowed(std::string subject, std::string_view command) {
           "", absl::StrFormat("give the user the right to %s to have this looked at", command)};
 }
 
-Finding Server(const Fields& info) {
+// The URL of what this server belongs to.
+std::string Address(const Examination& seen, std::string_view kind) {
+  const bool over_tcp = !seen.address.starts_with("unix:");
+  return absl::StrCat(seen.tls ? "rediss" : "redis", absl::string_view(kind.data(), kind.size()),
+                      "://", over_tcp ? seen.address : "HOST:PORT");
+}
+
+Finding Server(const Examination& seen, const Fields& info) {
   const std::string valkey = Text(info, "valkey_version");
   const std::string version = Text(info, "redis_version");
   const std::string name = valkey.empty() ? "redis " + version : "valkey " + valkey;
@@ -52,10 +60,16 @@ Finding Server(const Fields& info) {
             "the scripts need Redis 6.2 or newer, or Valkey; calls fail on this one",
             "upgrade the server"};
   }
-  if (Text(info, "redis_mode") == "cluster") {
+  const bool in_cluster = Text(info, "redis_mode") == "cluster";
+  if (in_cluster && seen.duty == Duty::kVoter) {
+    return {Level::kBad, "server", what + ", part of a Cluster",
+            "the servers of a quorum must know nothing of each other",
+            "use servers on their own, or the Cluster alone: " + Address(seen, "+cluster")};
+  }
+  if (in_cluster && seen.duty != Duty::kClusterMaster) {
     return {Level::kBad, "server", what + ", part of a Cluster",
             "most names belong to other servers of the Cluster, and are refused here (MOVED)",
-            "use a server on its own; this version of coord does not speak Cluster"};
+            "connect to the whole Cluster: " + Address(seen, "+cluster")};
   }
   if (Number(info, "loading").value_or(0) != 0) {
     return {Level::kBad, "server", what + ", reading its data",
@@ -67,7 +81,7 @@ Finding Server(const Fields& info) {
 Finding Role(const Fields& info) {
   if (Text(info, "redis_mode") == "sentinel") {
     return {Level::kBad, "role", "sentinel", "it keeps no data and takes no locks",
-            "connect to the master that it watches"};
+            "name the Sentinels and the master: redis+sentinel://HOST:26379/MASTER"};
   }
   const std::string role = Text(info, "role");
   if (role != "slave") return Ok("role", role.empty() ? "not said" : role);
@@ -121,9 +135,12 @@ Findings Scripts(const Examination& seen) {
   return findings;
 }
 
-Finding Persistence(const Fields& info, const Fields& config) {
+Finding Persistence(const Examination& seen, const Fields& info, const Fields& config) {
   const auto aof = Number(info, "aof_enabled");
   if (!aof) return NotAllowed("persistence", "INFO persistence");
+  if (*aof == 0 && seen.duty == Duty::kVoter) {
+    return Ok("persistence", "not needed: after a restart it does not vote until all is over");
+  }
   if (*aof != 0) {
     const std::string fsync = Text(config, "appendfsync");
     const std::string what =
@@ -165,7 +182,7 @@ Findings LastSave(const Fields& info, const Fields& config) {
   return findings;
 }
 
-Findings Eviction(const Fields& info, const Fields& config) {
+Findings Eviction(Duty duty, const Fields& info, const Fields& config) {
   std::string policy = Text(info, "maxmemory_policy");
   if (policy.empty()) policy = Text(config, "maxmemory-policy");
   if (policy.empty()) return {NotAllowed("eviction", "INFO memory")};
@@ -174,6 +191,10 @@ Findings Eviction(const Fields& info, const Fields& config) {
   const std::string advice =
       "CONFIG SET maxmemory-policy noeviction, and the same in the configuration file; keep caches "
       "on another server";
+  if (duty == Duty::kVoter) {
+    return {{Level::kBad, "eviction", policy,
+             "a quorum refuses a server that may throw away what it granted", advice}};
+  }
   const std::int64_t limit = Number(info, "maxmemory").value_or(0);
   findings.push_back(
       {Level::kWarn, "eviction",
@@ -214,6 +235,12 @@ Finding ServerClock(const Examination& seen) {
                             ahead > absl::ZeroDuration() ? "ahead of" : "behind",
                             Brief(seen.clock->error));
   if (apart - seen.clock->error <= kClocksApart) return Ok("clock", what);
+  if (seen.duty == Duty::kVoter && apart > kVotersApart) {
+    return {Level::kBad, "clock", what,
+            "the servers of a quorum must agree within 15 s, and a client that is ahead by more is "
+            "refused",
+            "run a time service (chrony, systemd-timesyncd) on the servers and here"};
+  }
   return {Level::kWarn, "clock", what,
           "leases do not depend on it. But a server that lost its data, or another that takes its "
           "place, goes on with tokens from its own clock: with one that is behind, they would fall",
@@ -256,6 +283,29 @@ Finding Replicas(const Fields& info, const Fields& config) {
                    "min-replicas-to-write 1 and min-replicas-max-lag 10 bound the loss"};
 }
 
+// Those who watch this server would lead clients to its successor.
+Findings WatchedBySentinels(const Examination& seen) {
+  if (seen.duty == Duty::kSentinelMaster || seen.sentinels.value_or(0) == 0) return {};
+  if (seen.duty == Duty::kVoter) {
+    return {{Level::kWarn, "sentinels", absl::StrFormat("%d watch it", *seen.sentinels),
+             "a failover puts another server in its place, which has not voted as it did",
+             "the servers of a quorum have neither replicas nor Sentinels"}};
+  }
+  return {{Level::kWarn, "sentinels",
+           absl::StrFormat("%d watch it, and it was reached past them", *seen.sentinels),
+           "after a failover this address leads to a server that is down, or to a replica that "
+           "refuses every write",
+           absl::StrCat("connect through the Sentinels: redis", seen.tls ? "s" : "",
+                        "+sentinel://HOST:26379/MASTER")}};
+}
+
+Findings Votes(const Examination& seen) {
+  if (seen.duty != Duty::kVoter) return {};
+  if (seen.vote.ok()) return {Ok("vote", "it votes")};
+  return {{Level::kWarn, "vote", std::string(seen.vote.message()),
+           "until then the lock depends on the others", "wait; nothing is lost by that"}};
+}
+
 Finding Clients(const Fields& info, const Fields& config) {
   const std::int64_t now = Number(info, "connected_clients").value_or(0);
   const auto said = Number(info, "maxclients");
@@ -296,13 +346,16 @@ std::vector<Finding> Judge(const Examination& seen) {
     }
   };
   const Fields& config = seen.config;
-  of_info("server", [](const Fields& info) { return Findings{Server(info)}; });
+  of_info("server", [&](const Fields& info) { return Findings{Server(seen, info)}; });
   of_info("role", [](const Fields& info) { return Findings{Role(info)}; });
+  add(WatchedBySentinels(seen));
+  add(Votes(seen));
   add({RoundTrip(seen)});
   add(Scripts(seen));
-  of_info("persistence", [&](const Fields& info) { return Findings{Persistence(info, config)}; });
+  of_info("persistence",
+          [&](const Fields& info) { return Findings{Persistence(seen, info, config)}; });
   of_info("last save", [&](const Fields& info) { return LastSave(info, config); });
-  of_info("eviction", [&](const Fields& info) { return Eviction(info, config); });
+  of_info("eviction", [&](const Fields& info) { return Eviction(seen.duty, info, config); });
   of_info("memory", [](const Fields& info) { return Findings{Memory(info)}; });
   add({ServerClock(seen)});
   add({Encryption(seen)});

@@ -3,6 +3,7 @@
 #ifndef COORD_TOOLS_FINDINGS_H_
 #define COORD_TOOLS_FINDINGS_H_
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -30,8 +31,17 @@ struct Finding {
   std::string advice;   // what to do about it; empty where there is nothing
 };
 
+// What a server is there for, by the URL that led to it.
+enum class Duty {
+  kAlone,
+  kSentinelMaster,
+  kClusterMaster,
+  kVoter,  // one of a quorum
+};
+
 // All that was asked. What the server would not tell is unset, or missing among the fields.
 struct Examination {
+  Duty duty = Duty::kAlone;
   std::string address;  // "unix:/run/redis.sock", "db1:6379"
   bool tls = false;
   bool insecure = false;  // with TLS: the certificate is not looked at
@@ -41,7 +51,9 @@ struct Examination {
   std::optional<ClockDifference> clock;
   std::optional<int> scripts_loaded;
   int scripts_expected = 0;
-  absl::Status script_run;  // of one read-only script
+  absl::Status script_run;                // of one read-only script
+  std::optional<std::int64_t> sentinels;  // how many listen at this server
+  absl::Status vote;                      // of a voter: OK, or why it does not vote
 };
 
 // One finding or more for each subject, always in the same order; never empty.

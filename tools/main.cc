@@ -21,6 +21,8 @@ namespace {
 constexpr char kFooter[] =
     R"(The server is --url, else $COORD_URL, else embedded://, one that is started here when needed:
   redis://[[user]:[password]@]host[:port][/db]   unix:///path[?db=N]   embedded:///path/dir
+  redis+sentinel://host,host/master[/db]         redis+cluster://host,host
+  rediss://, rediss+sentinel://, rediss+cluster:// are the same over TLS (?ca_file=...)
 A password on the command line can be seen by others of this machine; $COORD_URL cannot.
 
 Examples:
@@ -39,7 +41,8 @@ Exit status:
   1    an error                                   a mismatch, or nothing there
   2    a bad argument; nothing was sent      76   the lock was lost while the command ran
   69   no server, or it does not answer      126, 127   the command cannot be run, is not there
-lock, semaphore and elect end with their command's own status, or 128+n if signal n ended it.)";
+lock, semaphore and elect end with their command's own status, or 128+n if signal n ended it;
+health has 0, 1 and 2 of its own.)";
 
 // Shows the command of `coord lock` and its like, which the parser does not know as a positional.
 class Formatter : public CLI::Formatter {
@@ -140,6 +143,7 @@ int Run(int argc, char** argv) {
   AddJson(app, program);
   AddEmbedded(app, program);
   AddDev(app, program);
+  AddHealth(app, program);
   AddDoctor(app, program);
   AddDemo(app, program);
   AddGlobalOptions(app, program);

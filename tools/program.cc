@@ -82,8 +82,8 @@ absl::StatusOr<Quorum> Program::ConnectQuorum(QuorumOptions options) const {
 absl::StatusOr<Client> Program::Connect(ClientOptions given) const {
   if (quorum()) {
     return internal::InvalidArgument(
-        "several --url make a quorum, which serves `coord lock`, `coord unlock` and `coord quorum` "
-        "alone; give one");
+        "several --url make a quorum, which serves `coord lock`, `unlock`, `quorum`, `health` and "
+        "`doctor` alone; give one");
   }
   absl::StatusOr<ClientOptions> options = Options(std::move(given));
   if (!options.ok()) return options.status();

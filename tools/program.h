@@ -97,6 +97,7 @@ void AddList(CLI::App& app, Program& program);
 void AddJson(CLI::App& app, Program& program);
 void AddEmbedded(CLI::App& app, Program& program);
 void AddDev(CLI::App& app, Program& program);
+void AddHealth(CLI::App& app, Program& program);
 void AddDoctor(CLI::App& app, Program& program);
 void AddDemo(CLI::App& app, Program& program);
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "coord/reply.h"
 
 namespace coord::tools {
 
@@ -31,6 +32,17 @@ inline Fields ParseInfo(std::string_view info) {
     const std::size_t colon = line.find(':');
     if (colon == std::string_view::npos || line.starts_with('#')) continue;
     fields[std::string(line.substr(0, colon))] = line.substr(colon + 1);
+  }
+  return fields;
+}
+
+// A reply of names and values in turn, or a map.
+inline Fields ReadFields(const Reply& reply) {
+  Fields fields;
+  const auto items = reply.items();
+  for (std::size_t i = 0; i + 1 < items.size(); i += 2) {
+    const Reply& value = items[i + 1];
+    fields[items[i].text()] = value.is_integer() ? std::to_string(value.integer()) : value.text();
   }
   return fields;
 }

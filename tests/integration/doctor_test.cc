@@ -19,12 +19,16 @@
 #include "coord/client.h"
 #include "coord/internal/strings.h"
 #include "coord/mutex.h"
+#include "tests/support/deployment.h"
 #include "tests/support/process.h"
 #include "tests/support/raw_redis.h"
 #include "tests/support/redis_server.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/wait.h"
+#include "tools/dev/cluster.h"
+#include "tools/dev/sentinels.h"
+#include "tools/dev/servers.h"
 
 namespace coord::testing {
 namespace {
@@ -151,6 +155,66 @@ TEST(DoctorTest, NoServerIs69AndSaysWhatWasTried) {
   EXPECT_EQ(LevelOf(json, "connection"), "bad");
 }
 
+TEST(DoctorTest, AClusterIsLookedAtAsAWholeAndEveryMasterOfIt) {
+  const auto cluster = OrFatal(dev::Cluster::Start({.replicas = 0}));
+  const ProcessResult result = Coord({"doctor", "--url", cluster->url()});
+  EXPECT_EQ(result.exit_code, 0) << result.out << result.err;
+  EXPECT_THAT(result.out, HasSubstr("all 16384 served by 3 masters"));
+  EXPECT_THAT(result.out, HasSubstr("all 3 nodes: no replica"));
+  EXPECT_THAT(result.out, HasSubstr("cluster-require-full-coverage yes"));
+  EXPECT_THAT(result.out, HasSubstr("\nguarantees\n"));
+  EXPECT_THAT(result.out, Not(HasSubstr("does not speak")));
+  const ProcessResult json = Coord({"--json", "doctor", "--url", cluster->url()});
+  const auto report = nlohmann::json::parse(json.out, nullptr, /*allow_exceptions=*/false);
+  ASSERT_FALSE(report.is_discarded()) << json.out;
+  EXPECT_EQ(report["nodes"].size(), 3u);
+  // One node of it, as if it were a server on its own.
+  const ProcessResult one = Coord({"doctor", "--url", cluster->node(0).url()});
+  EXPECT_EQ(one.exit_code, 1) << one.out << one.err;
+  EXPECT_THAT(one.out, HasSubstr("redis+cluster://127.0.0.1:"));
+}
+
+TEST(DoctorTest, AGroupIsLookedAtThroughItsSentinels) {
+  const auto group = OrFatal(dev::Sentinels::Start({.replicas = 1, .quorum = 1}));
+  const ProcessResult result = Coord({"doctor", "--url", group->url()});
+  EXPECT_EQ(result.exit_code, 0) << result.out << result.err;
+  EXPECT_THAT(result.out, HasSubstr("3, which agree on 127.0.0.1:"));
+  EXPECT_THAT(result.out, HasSubstr("warn: quorum: 1 of 3"));
+  EXPECT_THAT(result.out, HasSubstr("SENTINEL SET mymaster quorum 2"));
+  EXPECT_THAT(result.out, HasSubstr("across a failover"));
+  const ProcessResult past = Coord({"doctor", "--url", group->server(0).url()});
+  EXPECT_EQ(past.exit_code, 0) << past.out << past.err;
+  EXPECT_THAT(past.out, HasSubstr("redis+sentinel://"));
+}
+
+TEST(DoctorTest, AQuorumIsLookedAtServerByServer) {
+  const auto quorum = OrFatal(dev::Quorum::Start({.servers = 3}));
+  std::vector<std::string> words = {"doctor"};
+  for (const std::string& url : quorum->urls()) {
+    words.push_back("--url");
+    words.push_back(url);
+  }
+  const ProcessResult fresh = Coord(words);
+  EXPECT_EQ(fresh.exit_code, 0) << fresh.out << fresh.err;
+  EXPECT_THAT(fresh.out, HasSubstr("all 3 nodes: it does not vote yet"));
+  EXPECT_THAT(fresh.out, HasSubstr("at most 1 of 3 servers"));
+  quorum->server(0).Kill();
+  quorum->server(1).Kill();
+  EXPECT_EQ(Coord(words).exit_code, 1);
+}
+
+TEST(DoctorTest, ThePlainWayToATlsServerIsNamedAsTheReason) {
+  const auto server = OrFatal(dev::TlsServer::Start());
+  const ProcessResult right = Coord({"doctor", "--url", server->url()});
+  EXPECT_EQ(right.exit_code, 0) << right.out << right.err;
+  EXPECT_THAT(right.out, HasSubstr("TLS: nobody on the way"));
+  const ProcessResult plain =
+      Coord({"doctor", "--url", "redis://127.0.0.1:" + std::to_string(server->server().port()),
+             "--timeout", "2s"});
+  EXPECT_NE(plain.exit_code, 0);
+  EXPECT_THAT(plain.out, HasSubstr("rediss://"));
+}
+
 // What the demo says, cut at the numbered headlines; what stands before the first is left out.
 std::vector<std::string> Scenes(const std::string& text) {
   std::vector<std::string> scenes;
@@ -206,7 +270,7 @@ TEST(DemoTest, EveryNumberIsRight) {
   EXPECT_THAT(result.out, HasSubstr("All right"));
   EXPECT_THAT(result.out, Not(HasSubstr("WRONG")));
   const std::vector<std::string> scenes = Scenes(result.out);
-  ASSERT_EQ(scenes.size(), 12u) << result.out;
+  ASSERT_EQ(scenes.size(), 13u) << result.out;
 
   const std::string& lock = scenes[0];
   EXPECT_THAT(lock, ContainsRegex("from one's release to the next one's grant: p50 [0-9.]+ [mu]?s, "
@@ -235,6 +299,10 @@ TEST(DemoTest, EveryNumberIsRight) {
   EXPECT_THAT(scenes[7], HasSubstr("\n  ok     it was told that it had missed 19\n"));
   EXPECT_THAT(scenes[9], ContainsRegex("\n  ok     exactly one took it over: [A-H]\n"));
   EXPECT_THAT(scenes[11], ContainsRegex("\n  ok     with ids all [0-9]+ additions counted "));
+  EXPECT_THAT(scenes[12],
+              ContainsRegex("killed the master on port [0-9]+ .*; the counter went on"));
+  EXPECT_THAT(scenes[12], ContainsRegex("\n  ok     nothing was lost and nothing counted twice"));
+  EXPECT_THAT(scenes[12], ContainsRegex("\n  ok     .* its token rose from [0-9]+ to [0-9]+\n"));
 }
 
 TEST(DemoTest, AClaimThatIsFalseIsSaidAndEndsWith1) {
@@ -280,7 +348,7 @@ TEST(DemoTest, LeavesNothingOnTheServer) {
   const auto report = nlohmann::json::parse(result.out, nullptr, /*allow_exceptions=*/false);
   ASSERT_FALSE(report.is_discarded()) << result.out;
   EXPECT_EQ(report["ok"], true);
-  ASSERT_EQ(report["scenes"].size(), 12u);
+  ASSERT_EQ(report["scenes"].size(), 13u);
   const auto& lock = report["scenes"][0];
   EXPECT_GE(lock["last_token"].get<std::int64_t>() - lock["first_token"].get<std::int64_t>(),
             lock["held"].get<std::int64_t>() - 1);

@@ -116,6 +116,41 @@ TEST(FindingsTest, AReplicaIsBadAndItsMasterNamed) {
   EXPECT_THAT(About(seen, "role").advice, HasSubstr("db1:6380"));
 }
 
+TEST(FindingsTest, AServerOfAClusterIsRightForAClusterAlone) {
+  Examination seen = Healthy();
+  (*seen.info)["redis_mode"] = "cluster";
+  seen.address = "db1:6379";
+  EXPECT_EQ(About(seen, "server").level, Level::kBad);
+  EXPECT_THAT(About(seen, "server").advice, HasSubstr("redis+cluster://db1:6379"));
+  seen.duty = Duty::kVoter;
+  EXPECT_EQ(About(seen, "server").level, Level::kBad);
+  seen.duty = Duty::kClusterMaster;
+  EXPECT_EQ(About(seen, "server").level, Level::kOk);
+}
+
+TEST(FindingsTest, AMasterThatIsReachedPastItsSentinelsIsWarnedOf) {
+  Examination seen = Healthy();
+  seen.sentinels = 3;
+  EXPECT_EQ(About(seen, "sentinels").level, Level::kWarn);
+  EXPECT_THAT(About(seen, "sentinels").advice, HasSubstr("redis+sentinel://"));
+  seen.duty = Duty::kSentinelMaster;
+  for (const Finding& finding : Judge(seen)) EXPECT_NE(finding.subject, "sentinels");
+}
+
+TEST(FindingsTest, AVoterMayForgetAndMayNotEvictNorHaveAnotherTime) {
+  Examination seen = Healthy();
+  seen.duty = Duty::kVoter;
+  (*seen.info)["aof_enabled"] = "0";
+  EXPECT_EQ(About(seen, "persistence").level, Level::kOk);
+  (*seen.info)["maxmemory_policy"] = "allkeys-lru";
+  EXPECT_EQ(About(seen, "eviction").level, Level::kBad);
+  seen.clock = ClockDifference{absl::Seconds(16), absl::Microseconds(20)};
+  EXPECT_EQ(About(seen, "clock").level, Level::kBad);
+  EXPECT_EQ(About(seen, "vote").level, Level::kOk);
+  seen.vote = absl::UnavailableError("it does not vote for another 30 s");
+  EXPECT_EQ(About(seen, "vote").level, Level::kWarn);
+}
+
 TEST(FindingsTest, ClusterAndSentinelAreBad) {
   Examination seen = Healthy();
   (*seen.info)["redis_mode"] = "cluster";
