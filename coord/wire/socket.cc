@@ -206,15 +206,20 @@ absl::StatusOr<std::unique_ptr<Socket>> Dial(const Endpoint& endpoint,
                                              const std::vector<Address>& addresses,
                                              const CallLimits& limits, absl::Duration keepalive) {
   const StopEvent stop(limits.stop);
+  if (limits.stop.stop_possible() && stop.fd() < 0) {
+    return MakeStatus(absl::StatusCode::kUnavailable,
+                      StrCat("cannot connect to ", endpoint.ToString(), ": ", ErrnoText(EMFILE)),
+                      kUnavailable);
+  }
   int last_error = EADDRNOTAVAIL;
   for (std::size_t i = 0; i < addresses.size(); ++i) {
     UniqueFd fd;
     // One that swallows everything leaves the others their share of the time.
     CallLimits share = limits;
     if (const std::size_t left = addresses.size() - i; left > 1) {
-      share.deadline = std::min(
-          limits.deadline,
-          DeadlineAfter(std::min(TimeUntil(limits.deadline), kLongestAlone) / static_cast<int>(left)));
+      share.deadline = std::min(limits.deadline,
+                                DeadlineAfter(std::min(TimeUntil(limits.deadline), kLongestAlone) /
+                                              static_cast<int>(left)));
     }
     last_error = ConnectOne(addresses[i], share, stop, keepalive, fd);
     if (last_error == 0) return std::make_unique<PlainSocket>(std::move(fd));
