@@ -19,10 +19,10 @@ absl::StatusOr<Credentials> Ask(const ApproachFinder::Provider& provider) {
     credentials = absl::UnknownError("it has thrown something");
   }
   if (credentials.ok()) return credentials;
-  return MakeStatus(absl::StatusCode::kUnavailable,
-                    StrCat("the credentials provider failed: ",
-                           FromAbsl(credentials.status().message())),
-                    kUnavailable);
+  return MakeStatus(
+      absl::StatusCode::kUnavailable,
+      StrCat("the credentials provider failed: ", FromAbsl(credentials.status().message())),
+      kUnavailable);
 }
 
 }  // namespace
@@ -74,9 +74,8 @@ absl::StatusOr<Approach> ApproachFinder::FindInBackground(const Endpoint& endpoi
       state->looking = false;
     });
   }
-  return MakeStatus(absl::StatusCode::kUnavailable,
-                    StrCat("looking up ", endpoint.ToString(), ", or its credentials, for it"),
-                    kUnavailable);
+  return MakeStatus(absl::StatusCode::kCancelled,
+                    StrCat("looking up ", endpoint.ToString(), ", or its credentials, for it"));
 }
 
 }  // namespace coord::internal
