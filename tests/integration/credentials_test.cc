@@ -293,7 +293,7 @@ TEST_F(CredentialsTest, AfterAWrongPasswordThatLastedTheRightOneIsTakenWithoutRe
     if (calling) {
       EXPECT_TRUE(Eventually([&] { return Ping(client).ok(); }, kLong));
     } else {
-      EXPECT_TRUE(Eventually([&] { return client.Health().nodes.at(0).state == kReady; }, kLong));
+      EXPECT_TRUE(Eventually([&] { return States().back() == kReady; }, kLong));
     }
     EXPECT_GT(vault_->asked(), before);
     client.Close();
@@ -345,7 +345,10 @@ TEST_F(CredentialsTest, NoPasswordIsInAnyOutput) {
     const FakeServer quoting(testing::Answers([&](const FakeCommand& command) -> FakeAnswer {
       std::string line = internal::StrCat("-", code, " unknown command '", command.arguments[0],
                                           "', with args beginning with:");
-      for (const std::string& argument : command.arguments) line += " '" + argument + "'";
+      for (const std::string& argument : command.arguments) {
+        if (argument.find('\n') != std::string::npos) continue;  // a script: an error is one line
+        line += " '" + argument + "'";
+      }
       return {.bytes = line + "\r\n"};
     }));
     for (const std::string user : {"worker", ""}) {
