@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
@@ -127,6 +128,38 @@ void MeasureLockProcess(Run& run) {
                   {"true_alone_ms", Median(alone)}});
 }
 
+// A call to a server that is given up: what a caller pays while the breaker is open.
+void MeasureDownCall(Run& run) {
+  const std::string id = "client.down_call_us";
+  if (!run.report.Wants(id)) return;
+  auto server = std::make_unique<RedisServer>();
+  ApplyMode(Mode::kAny, server->pid());
+  ClientOptions options;
+  options.fail_fast_after = absl::Milliseconds(100);
+  absl::StatusOr<Client> client = Client::Connect(server->url(), options);
+  if (!client.ok()) Fatal(client.status().ToString());
+  server.reset();
+  const auto refused = [&] { return !client->Command({"PING"}).ok(); };
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (client->Health({.timeout = absl::Milliseconds(10)}).nodes.at(0).state !=
+         NodeState::kDown) {
+    if (!refused() || std::chrono::steady_clock::now() > end) Fatal("the server was not given up");
+  }
+  std::vector<double> all;
+  for (int i = 0; i < 10'000; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    if (!refused()) Fatal("a call to a dead server has worked");
+    const auto taken = std::chrono::steady_clock::now() - begin;
+    all.push_back(std::chrono::duration<double, std::micro>(taken).count());
+  }
+  char line[160];
+  std::snprintf(line, sizeof(line), "a refused PING: p50 %.2f, p99 %.2f, max %.0f us of %zu",
+                Median(all), Quantile(all, 0.99), Quantile(all, 1), all.size());
+  run.report.Add(
+      id, Mode::kAny, Median(all), Bound::AtMost(10), line,
+      {{"p99_us", Quantile(all, 0.99)}, {"max_us", Quantile(all, 1)}, {"calls", all.size()}});
+}
+
 }  // namespace
 
 int RunMemoryProbe(const std::string& url) {
@@ -156,6 +189,7 @@ int RunMemoryProbe(const std::string& url) {
 void MeasureClient(Run& run) {
   MeasureMemory(run);
   MeasureLockProcess(run);
+  MeasureDownCall(run);
 }
 
 }  // namespace coord::bench

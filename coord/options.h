@@ -53,17 +53,17 @@ struct ClientOptions {
   std::function<absl::StatusOr<Credentials>()> credentials = {};
   // A server that could not be reached for so long is given up for the time being: calls to it
   // fail at once instead of waiting for it, while the background thread goes on trying. Until then
-  // they wait within their timeout. InfiniteDuration: they always wait. Embedded servers are
-  // started again and never given up.
+  // they wait within their timeout. Above zero; InfiniteDuration: they always wait. Embedded
+  // servers are started again and never given up.
   absl::Duration fail_fast_after = absl::Seconds(5);
   // How often a server that says nothing else is asked for a sign of life over the background
-  // connection, which is given up after health_check_timeout without an answer. Zero: only while it
-  // carries leases and waits, whose renewals are such signs. With it the background thread starts
-  // at once.
+  // connection, which is given up after health_check_timeout without an answer (above zero, at most
+  // 24 h). 10 ms to 24 h, or zero: only while it carries leases and waits, whose renewals are such
+  // signs. With it the background thread starts at once.
   absl::Duration health_check_period = absl::ZeroDuration();
   absl::Duration health_check_timeout = absl::Seconds(5);
   // A host that acknowledges nothing for so long, below the level of Redis, has vanished: its
-  // connections break. Whole seconds, at least 1 s; InfiniteDuration leaves it to the system.
+  // connections break. Whole seconds, 1 s to 24 h; InfiniteDuration leaves it to the system.
   absl::Duration keepalive = absl::Seconds(10);
   // Told of each change of a server's state, and of failovers. Runs on `executor`.
   std::function<void(const NodeEvent&)> on_node_event = {};

@@ -74,9 +74,8 @@ absl::StatusOr<Approach> ApproachFinder::FindInBackground(const Endpoint& endpoi
       state->looking = false;
     });
   }
-  return MakeStatus(absl::StatusCode::kUnavailable,
-                    StrCat("looking up ", endpoint.ToString(), ", or its credentials, for it"),
-                    kUnavailable);
+  return MakeStatus(absl::StatusCode::kCancelled,
+                    StrCat("looking up ", endpoint.ToString(), ", or its credentials, for it"));
 }
 
 }  // namespace coord::internal

@@ -35,7 +35,8 @@ class ApproachFinder {
   absl::StatusOr<Approach> Find(const Endpoint& endpoint);
 
   // For the background thread, which must not block: what needs no time, or what was found by a
-  // task that an earlier call had posted. kUnavailable while that runs; ask again soon.
+  // task that an earlier call had posted. kCancelled while that runs, which says nothing of the
+  // server; ask again soon.
   absl::StatusOr<Approach> FindInBackground(const Endpoint& endpoint);
 
  private:

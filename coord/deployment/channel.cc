@@ -22,6 +22,20 @@ std::shared_ptr<Connection> Channel::Current() {
   return nullptr;
 }
 
+void Channel::Remember(absl::Status failure, bool cut) {
+  if (!cut) {
+    last_error_ = last_reason_ = std::move(failure);
+    return;
+  }
+  // "No answer in time" must not cover what a server had to say to a caller with more of it.
+  last_error_ = last_reason_.ok()
+                    ? std::move(failure)
+                    : MakeStatus(failure.code(),
+                                 StrCat(FromAbsl(failure.message()),
+                                        "; before that: ", FromAbsl(last_reason_.message())),
+                                 Reasons(failure));
+}
+
 absl::Status Channel::Trouble() {
   if (last_error_.ok()) {
     return MakeStatus(absl::StatusCode::kUnavailable,
@@ -115,13 +129,13 @@ absl::StatusOr<std::shared_ptr<Connection>> Channel::Get(const CallLimits& limit
       descriptor_.store(connection_->descriptor(), std::memory_order_relaxed);
       failures_ = 0;
       ++generation_;
-      last_error_ = absl::OkStatus();
+      last_error_ = last_reason_ = absl::OkStatus();
       next_attempt_ = SteadyTime::min();
       continue;
     }
     if (made.status().code() == absl::StatusCode::kCancelled)
       continue;  // our own stop; says nothing of the server
-    last_error_ = made.status();
+    Remember(made.status(), ended >= limits.deadline);
     next_attempt_ = ended + absl::ToChronoNanoseconds(
                                 JitteredDelay(BackoffLimits{}, ++failures_, jitter_.Next()));
     if (IsLasting(last_error_)) {

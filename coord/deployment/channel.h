@@ -61,6 +61,8 @@ class Channel {
   void CloseDescriptorInChild();
 
  private:
+  // An attempt has failed; `cut`: by the deadline of the caller who made it.
+  void Remember(absl::Status failure, bool cut) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // What the last attempt ended with, as the result of a call.
   absl::Status Trouble() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -81,6 +83,8 @@ class Channel {
   int disconnects_ ABSL_GUARDED_BY(mutex_) = 0;
   SteadyTime next_attempt_ ABSL_GUARDED_BY(mutex_) = SteadyTime::min();
   absl::Status last_error_ ABSL_GUARDED_BY(mutex_);
+  // The last that did not only say that a caller's time was up.
+  absl::Status last_reason_ ABSL_GUARDED_BY(mutex_);
   Jitter jitter_ ABSL_GUARDED_BY(mutex_);
 };
 

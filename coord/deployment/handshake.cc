@@ -1,5 +1,7 @@
 #include "coord/deployment/handshake.h"
 
+#include <algorithm>
+
 #include "coord/deployment/server_error.h"
 #include "coord/internal/status.h"
 #include "coord/internal/strings.h"
@@ -44,7 +46,7 @@ absl::Status CheckRole(const Reply& role, const std::string& peer) {
 
 Handshake::Handshake(const Identity& identity, std::span<const ScriptText* const> scripts,
                      Protocol protocol)
-    : db_(identity.db) {
+    : password_(identity.password), db_(identity.db) {
   const bool sign_in = !identity.password.empty() || !identity.user.empty();
   const std::string_view user = identity.user.empty() ? "default" : std::string_view(identity.user);
   std::vector<std::string_view> args;
@@ -81,6 +83,19 @@ Handshake::Handshake(const Identity& identity, std::span<const ScriptText* const
   }
 }
 
+std::string Handshake::Hidden(std::string_view text) const {
+  const std::size_t code = std::min(text.find(' '), text.size());
+  std::string hidden(text.substr(0, code));
+  std::string_view rest = text.substr(code);
+  while (!password_.empty()) {
+    const std::size_t at = rest.find(password_);
+    if (at == rest.npos) break;
+    hidden += StrCat(rest.substr(0, at), "***");
+    rest.remove_prefix(at + password_.size());
+  }
+  return hidden += rest;
+}
+
 void Handshake::Add(Step step, std::span<const std::string_view> args) {
   AppendCommand(bytes_, args);
   if (steps_.empty()) first_size_ = bytes_.size();
@@ -110,24 +125,25 @@ Handshake::Result Handshake::Judge(std::span<const Reply> replies, const std::st
           result.try_resp2 = true;
           return result;
         }
-        result.status = ServerError(reply.text(), StrCat("signing in at ", peer));
+        result.status = ServerError(Hidden(reply.text()), StrCat("signing in at ", peer));
         return result;
       case Step::kAuth:
-        result.status = ServerError(reply.text(), StrCat("signing in at ", peer));
+        result.status = ServerError(Hidden(reply.text()), StrCat("signing in at ", peer));
         if (code == "ERR") {  // "AUTH <password> called without any password configured"
           result.status =
               MakeStatus(absl::StatusCode::kUnauthenticated, FromAbsl(result.status.message()));
         }
         return result;
       case Step::kSelect:
-        result.status = ServerError(reply.text(), StrCat("selecting database ", db_, " at ", peer));
+        result.status =
+            ServerError(Hidden(reply.text()), StrCat("selecting database ", db_, " at ", peer));
         if (code == "ERR") {
           result.status =
               MakeStatus(absl::StatusCode::kFailedPrecondition, FromAbsl(result.status.message()));
         }
         return result;
       case Step::kRole:
-        result.status = ServerError(reply.text(), StrCat("asking ", peer, " for its role"));
+        result.status = ServerError(Hidden(reply.text()), StrCat("asking ", peer, " for its role"));
         return result;
       case Step::kSetName:
         break;  // only a name
@@ -137,7 +153,7 @@ Handshake::Result Handshake::Judge(std::span<const Reply> replies, const std::st
         // Without the right to load, each first use goes as EVAL. Signed out or starting up is
         // another matter.
         if (code == "NOAUTH" || code == "LOADING") {
-          result.status = ServerError(reply.text(), StrCat("signing in at ", peer));
+          result.status = ServerError(Hidden(reply.text()), StrCat("signing in at ", peer));
           return result;
         }
         break;

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -59,10 +60,13 @@ class Handshake {
  private:
   enum class Step { kHello, kAuth, kSetName, kSelect, kRole, kSubscribe, kLoad };
   void Add(Step step, std::span<const std::string_view> args);
+  // What a server says to one step, without our password: some quote what they do not know.
+  std::string Hidden(std::string_view text) const;
 
   std::string bytes_;
   std::size_t first_size_ = 0;
   std::vector<Step> steps_;
+  std::string password_;
   int db_;
 };
 

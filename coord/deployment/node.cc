@@ -276,12 +276,22 @@ namespace {
 // All attempts of a call at one server.
 Attempt TryAll(Node& node, Request& request, const CallLimits& limits, CallProgress& progress,
                const Replicas& replicas) {
+  absl::Status said;  // by a server that asked for a moment
   while (true) {
     Attempt attempt = node.Try(request, limits, progress, replicas);
+    if (!said.ok() && !attempt.reply.ok() && attempt.refusal.empty() &&
+        attempt.verdict != Attempt::Verdict::kAgain && attempt.verdict != Attempt::Verdict::kPause) {
+      const absl::Status& last = attempt.reply.status();
+      attempt.reply = MakeStatus(last.code(),
+                                 StrCat(FromAbsl(last.message()), "; before that: ",
+                                        FromAbsl(said.message())),
+                                 Reasons(last));
+    }
     switch (attempt.verdict) {
       case Attempt::Verdict::kAgain:
         continue;
       case Attempt::Verdict::kPause:
+        said = attempt.reply.status();
         if (PauseForServer(limits)) continue;
         attempt.reply = CallFailure(attempt.reply.status(), progress);
         return attempt;

@@ -50,20 +50,25 @@ absl::Duration LatencyRecord::Percentile(double share) const {
   for (std::size_t i = 0; i < counts_.size(); ++i) {
     seen += counts_[i].load(std::memory_order_relaxed);
     if (seen < std::max<std::uint64_t>(1, wanted)) continue;
-    // The upper end of the step.
+    // The middle of the step.
     const double low = std::ldexp(1.0, static_cast<int>(i / 4));
-    return absl::Nanoseconds(low * (1.0 + 0.25 * (static_cast<double>(i % 4) + 1)));
+    return absl::Nanoseconds(low * (1.0 + 0.25 * (static_cast<double>(i % 4) + 0.5)));
   }
   return absl::ZeroDuration();
 }
 
-std::optional<NodeEvent> NodeRecord::Change(NodeState state, std::string reason) {
-  if (state == state_) return std::nullopt;
+void NodeRecord::Change(NodeState state, std::string_view reason) {
+  if (state == state_) return;
   state_ = state;
   since_ = absl::Now();
-  history_.push_back({node_, state_, since_, std::move(reason)});
+  down_.store(state == NodeState::kDown, std::memory_order_relaxed);
+  Happened(std::string(reason));
+}
+
+void NodeRecord::Happened(std::string reason) {
+  history_.push_back({node_, state_, absl::Now(), std::move(reason)});
   if (history_.size() > kHistory) history_.pop_front();
-  return history_.back();
+  if (listener_) untold_.push_back(history_.back());
 }
 
 void NodeRecord::Remember(const absl::Status& why) {
@@ -71,79 +76,91 @@ void NodeRecord::Remember(const absl::Status& why) {
   last_error_at_ = absl::Now();
 }
 
-void NodeRecord::Tell(const std::optional<NodeEvent>& event) const {
-  if (event && listener_) listener_(*event);
+// Told by each thread for itself, one event could overtake the next, and who listens would be left
+// with a state that has passed.
+void NodeRecord::Tell() {
+  while (true) {
+    NodeEvent event;
+    {
+      MutexLock lock(mutex_);
+      if (telling_ || untold_.empty()) return;
+      telling_ = true;
+      event = std::move(untold_.front());
+      untold_.pop_front();
+    }
+    listener_(event);
+    MutexLock lock(mutex_);
+    telling_ = false;
+  }
 }
 
 void NodeRecord::Connected(SteadyTime) {
-  std::optional<NodeEvent> event;
   {
     MutexLock lock(mutex_);
     failing_since_.reset();
     refusing_.store(false, std::memory_order_relaxed);
-    event = Change(NodeState::kReady, "connected and signed in");
+    Change(NodeState::kReady, "connected and signed in");
   }
-  Tell(event);
+  Tell();
 }
 
 void NodeRecord::Failed(const absl::Status& why, bool lasting, SteadyTime now) {
-  std::optional<NodeEvent> event;
   {
     MutexLock lock(mutex_);
     Remember(why);
-    if (!failing_since_) failing_since_ = now;
-    const bool given_up = absl::FromChrono(now - *failing_since_) >= fail_fast_after_;
+    if (lasting) {
+      failing_since_.reset();
+      refusing_.store(false, std::memory_order_relaxed);
+    } else if (!failing_since_) {
+      failing_since_ = now;
+    }
+    const bool given_up =
+        failing_since_ && absl::FromChrono(now - *failing_since_) >= fail_fast_after_;
     if (given_up) refusing_.store(true, std::memory_order_relaxed);
     if (lasting || given_up) {
-      event = Change(NodeState::kDown, std::string(FromAbsl(why.message())));
+      Change(NodeState::kDown, FromAbsl(why.message()));
     } else if (state_ != NodeState::kDown) {
-      event = Change(NodeState::kConnecting, std::string(FromAbsl(why.message())));
+      Change(NodeState::kConnecting, FromAbsl(why.message()));
     }
   }
-  Tell(event);
+  Tell();
 }
 
 void NodeRecord::Broke(const absl::Status& why) {
-  std::optional<NodeEvent> event;
   {
     MutexLock lock(mutex_);
     if (state_ != NodeState::kReady && state_ != NodeState::kDegraded) return;
     Remember(why);
-    event = Change(NodeState::kConnecting, std::string(FromAbsl(why.message())));
+    Change(NodeState::kConnecting, FromAbsl(why.message()));
   }
-  Tell(event);
+  Tell();
 }
 
 void NodeRecord::Late(const absl::Status& why) {
-  std::optional<NodeEvent> event;
   {
     MutexLock lock(mutex_);
     if (state_ != NodeState::kReady) return;
     Remember(why);
-    event = Change(NodeState::kDegraded, std::string(FromAbsl(why.message())));
+    Change(NodeState::kDegraded, FromAbsl(why.message()));
   }
-  Tell(event);
+  Tell();
 }
 
 void NodeRecord::Answered() {
-  std::optional<NodeEvent> event;
   {
     MutexLock lock(mutex_);
     if (state_ != NodeState::kDegraded) return;
-    event = Change(NodeState::kReady, "a health check was answered");
+    Change(NodeState::kReady, "a health check was answered");
   }
-  Tell(event);
+  Tell();
 }
 
 void NodeRecord::Note(std::string reason) {
-  std::optional<NodeEvent> event;
   {
     MutexLock lock(mutex_);
-    history_.push_back({node_, state_, absl::Now(), std::move(reason)});
-    if (history_.size() > kHistory) history_.pop_front();
-    event = history_.back();
+    Happened(std::move(reason));
   }
-  Tell(event);
+  Tell();
 }
 
 void NodeRecord::Reset() {

@@ -10,6 +10,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -19,8 +20,8 @@
 
 namespace coord::internal {
 
-// How long round trips take: counts in steps of a quarter of a power of two, so a percentile is
-// right to 19 %. Adding is one relaxed increment.
+// How long round trips take: counts in four steps for each power of two, so a percentile is right
+// to an eighth, from 4 ns up. Adding is one relaxed increment.
 class LatencyRecord {
  public:
   void Add(absl::Duration taken);
@@ -37,11 +38,13 @@ class NodeRecord {
   using Listener = std::function<void(const NodeEvent&)>;
 
   // After failing for `fail_fast_after` without a success, callers are refused. `listener` is
-  // called with no lock held, by whichever thread has noticed; must not block.
+  // called with no lock held, by whichever thread has noticed, one event after another in their
+  // order; must not block.
   NodeRecord(std::string node, absl::Duration fail_fast_after, Listener listener)
       : fail_fast_after_(fail_fast_after), listener_(std::move(listener)), node_(std::move(node)) {}
 
-  // By who tries to connect. A failure that lasts (see IsLasting) is not waited for by anybody.
+  // By who tries to connect. A failure that lasts (see IsLasting) is not waited for by anybody; it
+  // is the answer of a server that can be reached, so it begins the time to give up anew.
   void Connected(SteadyTime now);
   void Failed(const absl::Status& why, bool lasting, SteadyTime now);
   // A connection that worked is gone.
@@ -59,6 +62,8 @@ class NodeRecord {
   // Why a caller should not wait, if so.
   std::optional<absl::Status> Refusal() const;
   bool refusing() const { return refusing_.load(std::memory_order_relaxed); }
+  // Whether its state is kDown: somebody has to go on trying, since callers do not.
+  bool down() const { return down_.load(std::memory_order_relaxed); }
 
   struct View {
     std::string node;
@@ -76,16 +81,18 @@ class NodeRecord {
  private:
   static constexpr std::size_t kHistory = 32;
 
-  // Returns what to tell; nothing when nothing has changed.
-  std::optional<NodeEvent> Change(NodeState state, std::string reason)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Nothing when nothing changes.
+  void Change(NodeState state, std::string_view reason) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Happened(std::string reason) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Remember(const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Tell(const std::optional<NodeEvent>& event) const;
+  // Tells what has happened, unless somebody is at it, who then tells ours too.
+  void Tell();
 
   const absl::Duration fail_fast_after_;
   const Listener listener_;
   LatencyRecord latency_;
   std::atomic<bool> refusing_{false};
+  std::atomic<bool> down_{false};  // changed under mutex_
 
   mutable Mutex mutex_;
   std::string node_ ABSL_GUARDED_BY(mutex_);
@@ -95,6 +102,8 @@ class NodeRecord {
   absl::Status last_error_ ABSL_GUARDED_BY(mutex_);
   absl::Time last_error_at_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   std::deque<NodeEvent> history_ ABSL_GUARDED_BY(mutex_);
+  std::deque<NodeEvent> untold_ ABSL_GUARDED_BY(mutex_);
+  bool telling_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace coord::internal

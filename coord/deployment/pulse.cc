@@ -5,7 +5,7 @@
 namespace coord::internal {
 namespace {
 
-// How often one that was given up is looked at; its own backoff says when it is really dialled.
+// How often one that is down is looked at; its own backoff says when it is really dialled.
 constexpr absl::Duration kLook = absl::Milliseconds(50);
 
 }  // namespace
@@ -26,7 +26,7 @@ std::optional<Beat::Ask> Pulse::Tick(absl::Time now) {
   Node* turn = nullptr;
   next_ = absl::InfiniteFuture();
   for (Node* node : nodes) {
-    const bool given_up = node->record().refusing();
+    const bool given_up = node->record().down();
     if (!given_up && period_ == absl::ZeroDuration()) {
       due_.erase(node);
       continue;

@@ -1,5 +1,5 @@
 // Asks each node for a sign of life: from time to time where the client was told so, and all the
-// time of one that was given up, until it is there again.
+// time of one that is down (given up, or it refuses us), until it is there again.
 #ifndef COORD_DEPLOYMENT_PULSE_H_
 #define COORD_DEPLOYMENT_PULSE_H_
 
@@ -16,12 +16,12 @@ namespace coord::internal {
 // One beat for all nodes: each tick asks the one whose turn it is.
 class Pulse final : public Beat {
  public:
-  // `period` zero: only those that were given up.
+  // `period` zero: only those that are down.
   Pulse(Deployment& deployment, Background& background, absl::Duration period,
         absl::Duration timeout)
       : deployment_(deployment), background_(background), period_(period), timeout_(timeout) {}
 
-  // One was given up. To be followed by Background::Reschedule.
+  // One has gone down. To be followed by Background::Reschedule.
   void Hurry();
 
   absl::Time NextTick() override;

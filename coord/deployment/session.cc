@@ -19,6 +19,8 @@ namespace {
 
 constexpr std::size_t kMaxPrefix = 256;
 constexpr absl::Duration kMaxTimeout = absl::Hours(24);
+// Health checks more often than this are work, and no news.
+constexpr absl::Duration kLeastPeriod = absl::Milliseconds(10);
 // How long a client that closes waits for withdrawals that nobody else will send.
 constexpr absl::Duration kLastWords = absl::Milliseconds(300);
 
@@ -44,17 +46,20 @@ absl::Status CheckOptions(const ClientOptions& options) {
     return InvalidArgument(StrCat("fail_fast_after is ", ToText(options.fail_fast_after),
                                   "; it must be above 0, or InfiniteDuration for never"));
   }
-  if (options.health_check_period < absl::ZeroDuration()) {
-    return InvalidArgument(StrCat("health_check_period is ", ToText(options.health_check_period),
-                                  "; it must not be negative; 0 is for none"));
+  if (const absl::Duration period = options.health_check_period;
+      period != absl::ZeroDuration() && (period < kLeastPeriod || period > kMaxTimeout)) {
+    return InvalidArgument(StrCat("health_check_period is ", ToText(period), "; it must be 0, or ",
+                                  ToText(kLeastPeriod), " to ", ToText(kMaxTimeout)));
   }
   if (absl::Status status = CheckTimeout("health_check_timeout", options.health_check_timeout);
       !status.ok()) {
     return status;
   }
-  if (options.keepalive < absl::Seconds(1)) {
-    return InvalidArgument(StrCat("keepalive is ", ToText(options.keepalive),
-                                  "; it must be at least 1s, or InfiniteDuration for none"));
+  if (options.keepalive != absl::InfiniteDuration() &&
+      (options.keepalive < absl::Seconds(1) || options.keepalive > kMaxTimeout)) {
+    return InvalidArgument(StrCat("keepalive is ", ToText(options.keepalive), "; it must be 1s to ",
+                                  ToText(kMaxTimeout),
+                                  ", or InfiniteDuration to leave it to the system"));
   }
   if (options.operation_window < absl::Seconds(1) || options.operation_window > absl::Hours(24)) {
     return InvalidArgument(
@@ -100,7 +105,12 @@ absl::Status Session::Start(const SessionRole& role) {
   NodeOptions node;
   node.identity = {url_.user, url_.password, url_.db, options_.client_name};
   node.credentials = options_.credentials;
-  node.post = [this](std::function<void()> task) { Post(std::move(task)); };
+  // In a thread apart: a name server or a provider that takes long must not keep holders from being
+  // told of a loss, which happens on the worker.
+  node.post = [this](std::function<void()> task) {
+    if (options_.executor && options_.credentials) return Post(std::move(task));
+    errands_->Post(std::move(task));
+  };
   node.connect_timeout = options_.connect_timeout;
   node.fail_fast_after = options_.fail_fast_after;
   node.keepalive = options_.keepalive;
@@ -121,10 +131,12 @@ absl::Status Session::Start(const SessionRole& role) {
   if (role.greeting) node.greeting = role.greeting(options_);
   const CallLimits limits{DeadlineAfter(options_.connect_timeout), {}};
   worker_ = std::make_unique<Worker>();
+  errands_ = std::make_unique<Worker>();
   absl::StatusOr<std::unique_ptr<Deployment>> made = MakeDeployment(std::move(node));
   if (!made.ok()) return made.status();
   deployment_ = *std::move(made);
   background_ = std::make_unique<Background>(*options_.clock, *deployment_, *wakes_);
+  // Before anything can happen to a node, which is where it is needed.
   pulse_ = std::make_shared<Pulse>(*deployment_, *background_, options_.health_check_period,
                                    options_.health_check_timeout);
   deployment_->Start(*background_, options_.timeout);
@@ -200,6 +212,7 @@ Session::~Session() {
     (void)private_server_.release();
     (void)deployment_.release();
     (void)worker_.release();
+    (void)errands_.release();
     (void)background_.release();
     (void)wakes_.release();
     (void)new std::shared_ptr<Pulse>(std::move(pulse_));
@@ -209,6 +222,7 @@ Session::~Session() {
   Close();
   if (background_ != nullptr) background_->Stop();
   background_.reset();
+  errands_.reset();
   worker_.reset();
 }
 
@@ -297,7 +311,8 @@ void Session::Post(std::function<void()> task) {
     worker_->Post(std::move(task));
     return;
   }
-  RunGuarded([&] { options_.executor(std::move(task)); });
+  // Neither may what the user's callbacks throw end in the executor's thread.
+  RunGuarded([&] { options_.executor([task = std::move(task)] { RunGuarded(task); }); });
 }
 
 void Session::Close() {

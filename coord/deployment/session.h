@@ -107,6 +107,7 @@ class Session {
   std::unique_ptr<PrivateServer> private_server_;
   std::unique_ptr<Deployment> deployment_;
   std::unique_ptr<Worker> worker_;
+  std::unique_ptr<Worker> errands_;  // what may take long before a server can be dialled
   std::unique_ptr<Background> background_;
   std::shared_ptr<Pulse> pulse_;
 

@@ -35,7 +35,17 @@ Connection::Connection(std::unique_ptr<Socket> socket, std::string peer, SpinJud
       on_push_(std::move(on_push)),
       wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       parser_(limits),
-      spin_(spin) {}
+      spin_(spin) {
+  if (wake_fd_.get() >= 0) return;
+  // It would work, but nobody could interrupt its reader, for as long as it lasts.
+  const int error = errno;
+  WakeList wake{};
+  MutexLock lock(mutex_);
+  Fail(MakeStatus(absl::StatusCode::kUnavailable,
+                  StrCat("no descriptor to wake the reader of a connection to ", peer_,
+                         " with: ", std::strerror(error))),
+       wake);
+}
 
 Connection::~Connection() = default;
 

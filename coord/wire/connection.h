@@ -78,6 +78,7 @@ class Connection {
   // reads, with no lock held; must not block or call back.
   using PushHandler = std::function<void(Reply)>;
 
+  // Broken from the start when the system gives no descriptor for it.
   Connection(std::unique_ptr<Socket> socket, std::string peer, SpinJudge spin,
              RespLimits limits = {}, PushHandler on_push = {});
   ~Connection();

@@ -206,6 +206,11 @@ absl::StatusOr<std::unique_ptr<Socket>> Dial(const Endpoint& endpoint,
                                              const std::vector<Address>& addresses,
                                              const CallLimits& limits, absl::Duration keepalive) {
   const StopEvent stop(limits.stop);
+  if (limits.stop.stop_possible() && stop.fd() < 0) {
+    return MakeStatus(absl::StatusCode::kUnavailable,
+                      StrCat("cannot connect to ", endpoint.ToString(), ": ", ErrnoText(EMFILE)),
+                      kUnavailable);
+  }
   int last_error = EADDRNOTAVAIL;
   for (std::size_t i = 0; i < addresses.size(); ++i) {
     UniqueFd fd;

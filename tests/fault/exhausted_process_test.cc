@@ -191,9 +191,8 @@ TEST_F(OutOfDescriptorsTest, AWaiterIsServedThoughItsSecondConnectionComesLate) 
   EXPECT_OK(next.status());
 }
 
-// Disabled: a connection is made though there is no descriptor left to wake its reader with, and
-// nobody can interrupt that reader, for as long as the connection lasts.
-TEST_F(OutOfDescriptorsTest, DISABLED_AConnectionMadeWithTheLastDescriptorsObeysStopTokensLater) {
+// Its reader has to be woken for that, which takes a descriptor too.
+TEST_F(OutOfDescriptorsTest, AConnectionMadeWithTheLastDescriptorsObeysStopTokensLater) {
   int connected = 0;
   for (int left = 0; left < 5; ++left) {
     absl::StatusOr<Client> client;
