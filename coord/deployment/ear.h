@@ -98,6 +98,8 @@ class ShardEar final : public Beat, public std::enable_shared_from_this<ShardEar
   int users_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Time idle_since_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
   bool asking_ ABSL_GUARDED_BY(mutex_) = false;
+  bool refused_ ABSL_GUARDED_BY(mutex_) = false;  // for lack of a right, say, until ask_at_
+  bool ended_ ABSL_GUARDED_BY(mutex_) = false;    // by the server, since it was asked last
   bool subscribed_ ABSL_GUARDED_BY(mutex_) = false;
   bool retiring_ ABSL_GUARDED_BY(mutex_) = false;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
