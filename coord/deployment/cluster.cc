@@ -440,6 +440,7 @@ Attempt Cluster::TryAll(Request& request, const CallLimits& limits, CallProgress
                      redirect ? StrCat("; given up after ", hops, " redirections") : std::string()),
               kUnavailable));
         }
+        const int seen = version();
         Node* const to = Learn(*redirect);
         if (!redirect->ask || to == nullptr) Stale();
         request.SetAsking(redirect->ask && to != nullptr);
@@ -448,7 +449,9 @@ Attempt Cluster::TryAll(Request& request, const CallLimits& limits, CallProgress
           if (slow && !PauseForServer(limits)) return fail(NobodyServes(request, route->slot));
           continue;
         }
-        if (!PauseForServer(limits)) {
+        // Perhaps a node that is new: until the list has it nothing goes anywhere, so it is no hop.
+        --hops;
+        if (!AwaitNews(seen, limits, kLook)) {
           return fail(MakeStatus(absl::StatusCode::kUnavailable,
                                  StrCat(request.what(), " at ", node->name(),
                                         ": the server says: ", error.substr(0, 512),
