@@ -356,7 +356,7 @@ TEST_F(ClusterFaultTest, AMasterThatFallsSilentIsLeftAndNotBelievedLater) {
   OrFatal(cluster_->WaitUntilOk());
   ExpectRecovered("stale master back", load, back, back);
   AwaitWork(load);
-  // What the silent one took when it woke up, before it knew.
+  // What the old master had not handed on when it was stopped.
   load.Judge(stopped - absl::Seconds(1), stopped + absl::Milliseconds(100));
 }
 
