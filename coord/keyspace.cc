@@ -23,6 +23,12 @@ absl::Status ScanKeys(const Client& client, std::string_view pattern,
                       const CallOptions& options) {
   if (pattern.empty()) return internal::InvalidArgument("the pattern of keys is empty");
   internal::Session& session = internal::SessionOf(client);
+  {
+    const absl::StatusOr<internal::CallLimits> limits = session.Limits(options);
+    if (!limits.ok()) return limits.status();
+    if (absl::Status status = session.Usable(); !status.ok()) return status;
+    if (absl::Status status = session.deployment().Refresh(*limits); !status.ok()) return status;
+  }
   std::vector<std::string> keys;
   for (internal::Node* node : session.deployment().Masters()) {
     std::string cursor = "0";

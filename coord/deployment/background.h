@@ -78,7 +78,7 @@ class Router {
   // `from` has refused a request with a redirection. Learns from it; the node that the request, as
   // it may have been changed, goes to now, or null when it cannot be followed.
   virtual Node* Follow(Node& from, Request& request, std::string_view error) = 0;
-  // No connection to it could be had.
+  // No connection to it could be had, or it does not answer.
   virtual void Unreached(Node& node) = 0;
 };
 

@@ -53,7 +53,7 @@ class Cluster::Refresher final : public Beat {
   }
 
   std::optional<Ask> Tick(absl::Time now) override {
-    const std::vector<Node*> nodes = cluster_.AllNodes();
+    const std::vector<Node*> nodes = cluster_.Witnesses();
     MutexLock lock(mutex_);
     if (nodes.empty() || !wanted_ || asking_) return std::nullopt;
     if (now < ask_at_) return std::nullopt;
@@ -63,6 +63,7 @@ class Cluster::Refresher final : public Beat {
     }
     ++turns_;
     asked_ = nodes[++which_ % nodes.size()];
+    round_ = turns_ / static_cast<int>(nodes.size());
     asking_ = true;
     wanted_ = false;
     return Ask{cluster_.TopologyRequest(), kPatience, asked_};
@@ -86,7 +87,8 @@ class Cluster::Refresher final : public Beat {
     asking_ = false;
     if (!whole) {
       wanted_ = true;
-      ask_at_ = now + kNext;
+      // The next one at once; when none has said it, less and less often.
+      ask_at_ = now + std::min(kNext * (1 << std::min(round_, 10)), kMostQuiet);
       return;
     }
     turns_ = 0;
@@ -116,6 +118,7 @@ class Cluster::Refresher final : public Beat {
   Node* asked_ ABSL_GUARDED_BY(mutex_) = nullptr;
   std::size_t which_ ABSL_GUARDED_BY(mutex_) = 0;
   int turns_ ABSL_GUARDED_BY(mutex_) = 0;
+  int round_ ABSL_GUARDED_BY(mutex_) = 0;  // how often all have been asked in vain
   absl::Duration quiet_ ABSL_GUARDED_BY(mutex_) = kLeastQuiet;
   absl::Time ask_at_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
 };
@@ -244,6 +247,13 @@ bool Cluster::Install(const Topology& topology) {
     for (Node* node : masters) {
       if (version_ > 0 && !in(masters_, node)) promoted.push_back(node);
     }
+    // Who waits there for an answer would wait in vain.
+    std::vector<Node*> failed;
+    for (const HostPort& address : topology.failed) failed.push_back(&NodeAt(address));
+    for (Node* node : failed) {
+      if (!in(failed_, node)) gone.push_back(node);
+    }
+    failed_ = std::move(failed);
     topology_ = topology;
     masters_ = std::move(masters);
     others_ = std::move(others);
@@ -251,7 +261,7 @@ bool Cluster::Install(const Topology& topology) {
     changed_.NotifyAll();
   }
   for (Node* node : promoted) node->record().Note("it serves slots of the Cluster now");
-  for (Node* node : gone) node->Disconnect("it is no node of the Cluster");
+  for (Node* node : gone) node->Disconnect("the Cluster has it as failed, or not at all");
   return true;
 }
 
@@ -284,6 +294,34 @@ std::vector<Node*> Cluster::Masters() {
   MutexLock lock(mutex_);
   if (!masters_.empty()) return masters_;
   return {&NodeAt(seeds_.front())};
+}
+
+std::vector<Node*> Cluster::Witnesses() {
+  MutexLock lock(mutex_);
+  std::vector<Node*> nodes = masters_;
+  for (Node* node : others_) {
+    if (std::find(failed_.begin(), failed_.end(), node) == failed_.end()) nodes.push_back(node);
+  }
+  return nodes;
+}
+
+absl::Status Cluster::Refresh(const CallLimits& limits) {
+  const std::vector<Node*> nodes = Witnesses();
+  absl::Status failed =
+      MakeStatus(absl::StatusCode::kUnavailable, "no node of the Cluster is known", kUnavailable);
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    CallLimits share = limits;
+    const auto left = static_cast<int>(nodes.size() - i);
+    if (left > 1) share.deadline = DeadlineAfter(TimeUntil(limits.deadline) / left);
+    const absl::StatusOr<Topology> topology = Fetch(*nodes[i], share);
+    if (topology.ok() && topology->covered() > 0) {
+      Install(*topology);
+      return absl::OkStatus();
+    }
+    if (!topology.ok()) failed = topology.status();
+    if (failed.code() == absl::StatusCode::kCancelled) break;
+  }
+  return failed;
 }
 
 std::vector<Node*> Cluster::AllNodes() {
@@ -324,9 +362,9 @@ absl::StatusOr<Route> Cluster::AskServer(const Request& request, const CallLimit
   const std::size_t header = command.find("\r\n") + 2;
   const std::int64_t words = ParseInt64(command.substr(1, header - 3)).value_or(0);
   Request ask = Request::CommandKeysOf(words, command.substr(header));
-  Node* const node = AnyMaster();
-  if (node == nullptr) return NobodyServes(request, 0);
-  absl::StatusOr<Reply> reply = node->Execute(ask, limits);
+  ask.set_retry_safe(true);
+  CallProgress progress;
+  const absl::StatusOr<Reply> reply = TryAll(ask, limits, progress, {}).reply;
   KeysRoute keys(request.what());
   if (!reply.ok()) {
     if (reply.status().message().find("has no key arguments") != absl::string_view::npos) {
@@ -362,6 +400,7 @@ Attempt Cluster::TryAll(Request& request, const CallLimits& limits, CallProgress
   const absl::StatusOr<Route> route = RouteOrAsk(request, limits);
   if (!route.ok()) return {Verdict::kFinal, CallFailure(route.status(), progress)};
   progress.reach = kReach;
+  progress.router = this;
   Node* node = Pick(*route);
   int hops = 0;
   const auto fail = [&](absl::Status why) {
@@ -386,6 +425,8 @@ Attempt Cluster::TryAll(Request& request, const CallLimits& limits, CallProgress
         break;
       case Verdict::kPause:
         Stale();
+        // TRYAGAIN follows an ASK each time while a slot moves, which may take long: no circle.
+        hops = 0;
         if (!PauseForServer(limits)) return fail(attempt.reply.status());
         break;
       case Verdict::kElsewhere: {
@@ -400,6 +441,7 @@ Attempt Cluster::TryAll(Request& request, const CallLimits& limits, CallProgress
                      redirect ? StrCat("; given up after ", hops, " redirections") : std::string()),
               kUnavailable));
         }
+        const int seen = version();
         Node* const to = Learn(*redirect);
         if (!redirect->ask || to == nullptr) Stale();
         request.SetAsking(redirect->ask && to != nullptr);
@@ -408,7 +450,9 @@ Attempt Cluster::TryAll(Request& request, const CallLimits& limits, CallProgress
           if (slow && !PauseForServer(limits)) return fail(NobodyServes(request, route->slot));
           continue;
         }
-        if (!PauseForServer(limits)) {
+        // Perhaps a node that is new: until the list has it nothing goes anywhere, so it is no hop.
+        --hops;
+        if (!AwaitNews(seen, limits, kLook)) {
           return fail(MakeStatus(absl::StatusCode::kUnavailable,
                                  StrCat(request.what(), " at ", node->name(),
                                         ": the server says: ", error.substr(0, 512),

@@ -56,6 +56,7 @@ class Cluster final : public Deployment {
   Node& Main() override { return *Masters().front(); }
   std::vector<Node*> Masters() override;
   std::vector<Node*> AllNodes() override;
+  absl::Status Refresh(const CallLimits& limits) override;
   std::shared_ptr<Ear> EarOf(std::string_view tag, bool make) override;
   std::string ChannelOf(std::string_view tag) const override;
   void OnPush(const Reply& push) override;
@@ -79,6 +80,9 @@ class Cluster final : public Deployment {
   absl::StatusOr<Topology> ReadTopology(const Reply& reply, const Node& asked) const;
   // True when it is news.
   bool Install(const Topology& topology);
+  // Those that can be asked who serves what: the others know better than one that they have as
+  // failed.
+  std::vector<Node*> Witnesses();
   // Somebody has found that what we know is not so.
   void Stale();
   // Until something else is known, or `most` has passed. False when the limits ended it.
@@ -117,6 +121,7 @@ class Cluster final : public Deployment {
   Topology topology_ ABSL_GUARDED_BY(mutex_);
   std::vector<Node*> masters_ ABSL_GUARDED_BY(mutex_);
   std::vector<Node*> others_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Node*> failed_ ABSL_GUARDED_BY(mutex_);  // of others_
   int version_ ABSL_GUARDED_BY(mutex_) = 0;
 
   Mutex ears_mutex_;

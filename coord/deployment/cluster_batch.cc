@@ -78,7 +78,8 @@ absl::StatusOr<std::vector<Reply>> Cluster::ExecuteBatch(std::span<Request> requ
   for (Part& part : parts) {
     CallLimits reach = limits;
     reach.deadline = std::min(reach.deadline, DeadlineAfter(absl::Seconds(1)));
-    absl::StatusOr<std::shared_ptr<Connection>> connection = part.node.shared().Get(reach);
+    absl::StatusOr<std::shared_ptr<Connection>> connection =
+        part.node.shared().Get(reach, Channel::Patience::kIfDue);
     if (!connection.ok()) continue;  // its commands look for another way, one by one
     part.connection = *std::move(connection);
     part.replies.resize(part.places.size());
@@ -89,7 +90,8 @@ absl::StatusOr<std::vector<Reply>> Cluster::ExecuteBatch(std::span<Request> requ
   for (Part& part : parts) {
     bool sent = false;
     if (part.exchange != nullptr) {
-      const Connection::WaitResult result = part.connection->Wait(*part.exchange, limits);
+      const Connection::WaitResult result =
+          WaitDoubting(*part.connection, *part.exchange, limits, *this, part.node);
       const absl::Status status =
           EndExchange(*part.connection, *part.exchange, result, what, part.connection->peer());
       const bool not_sent = part.exchange->done() && part.exchange->not_sent();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -78,6 +79,8 @@ class Builder {
                       StrCat(source_, ": more than ", kMostClusterNodes, " nodes"));
   }
 
+  void Fail(const ClusterAddress& node) { failed_.insert(Index(node)); }
+
   void Own(Range range, const ClusterAddress& master, bool online) {
     const std::uint16_t index = Index(master);
     for (auto slot = static_cast<std::size_t>(range.first);
@@ -98,7 +101,9 @@ class Builder {
       owner = masters[owner];
     }
     for (const auto& [address, index] : indices_) {
-      if (masters[index] == kNobody) topology_.others.push_back(nodes_[index]);
+      if (masters[index] != kNobody) continue;
+      topology_.others.push_back(nodes_[index]);
+      if (failed_.contains(index)) topology_.failed.push_back(nodes_[index]);
     }
     return std::move(topology_);
   }
@@ -115,6 +120,7 @@ class Builder {
   std::vector<ClusterAddress> nodes_;  // never more than kMostClusterNodes + 1
   std::map<std::pair<std::string, std::uint16_t>, std::uint16_t> indices_;
   Topology topology_;  // its owners count in nodes_ until Finish
+  std::set<std::uint16_t> failed_;
   int ranges_ = 0;
 };
 
@@ -123,6 +129,7 @@ struct ShardNode {
   ClusterAddress address;
   bool master = false;
   bool online = false;
+  bool failed = false;
 };
 
 absl::StatusOr<std::optional<ShardNode>> ReadShardNode(const Builder& builder, const Reply& reply,
@@ -142,7 +149,8 @@ absl::StatusOr<std::optional<ShardNode>> ReadShardNode(const Builder& builder, c
   const Reply* const health = Field(reply, "health");
   node = ShardNode{{*host, *number},
                    role->text() == "master" || role->text() == "primary",
-                   health == nullptr || health->text() == "online"};
+                   health == nullptr || health->text() == "online",
+                   health != nullptr && health->text().starts_with("fail")};
   return node;
 }
 
@@ -199,6 +207,7 @@ absl::StatusOr<Topology> ReadClusterShards(const Reply& reply, const ClusterAddr
       if (!node.ok()) return node.status();
       if (!node->has_value()) continue;
       if (!builder.Know((*node)->address)) return builder.TooMany();
+      if ((*node)->failed) builder.Fail((*node)->address);
       if (!(*node)->master) continue;
       if (!master || (!master->online && (*node)->online)) master = **std::move(node);
     }

@@ -31,6 +31,8 @@ struct Topology {
   // them, and they too can be asked for the topology. Sorted; `masters` is in the order of their
   // first slots; so two nodes that see the same Cluster give equal topologies.
   std::vector<ClusterAddress> others;
+  // Those of `others` that the Cluster has found to have failed, which only SHARDS says; sorted.
+  std::vector<ClusterAddress> failed = {};
 
   int covered() const;  // how many slots have an owner
   friend bool operator==(const Topology&, const Topology&) = default;

@@ -42,6 +42,10 @@ class Deployment : public Router {
   // All that are known: those that hold keys first, then replicas and Sentinels.
   virtual std::vector<Node*> AllNodes() = 0;
 
+  // Asks anew which those are, where that can change. For who walks over all of them: a call finds
+  // out by itself.
+  virtual absl::Status Refresh(const CallLimits&) { return absl::OkStatus(); }
+
   // The ear for objects whose keys have that hash tag. Null: there is none, and none shall be made.
   virtual std::shared_ptr<Ear> EarOf(std::string_view tag, bool make = true) = 0;
   // Its channel.

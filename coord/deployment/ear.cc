@@ -131,14 +131,15 @@ bool ShardEar::Listen(const CallLimits& limits) {
   if (limits.stop.stop_possible()) on_stop.emplace(limits.stop, wake);
   {
     MutexLock lock(mutex_);
-    if (clock_.Now() < refused_until_) return false;
+    if (refused_ && clock_.Now() < ask_at_) return false;
+    refused_ = false;
     subscribed_ = false;  // perhaps on a connection that is gone
     ask_at_ = absl::InfinitePast();
   }
   background_.Reschedule(*this);
   MutexLock lock(mutex_);
   const int before = attempts_;
-  while (!subscribed_ && !closed_ && attempts_ < before + 3 && clock_.Now() >= refused_until_ &&
+  while (!subscribed_ && !closed_ && !refused_ && attempts_ < before + 3 &&
          !limits.stop.stop_requested() && !Passed(limits.deadline)) {
     changed_.WaitUntil(mutex_, limits.deadline);
   }
@@ -148,6 +149,7 @@ bool ShardEar::Listen(const CallLimits& limits) {
 void ShardEar::Unsubscribed() {
   {
     MutexLock lock(mutex_);
+    if (asking_) ended_ = true;
     if (!subscribed_) return;
     subscribed_ = false;
     ask_at_ = absl::InfinitePast();
@@ -191,6 +193,8 @@ std::optional<Beat::Ask> ShardEar::Tick(absl::Time now) {
     return std::nullopt;
   }
   asking_ = true;
+  refused_ = false;
+  ended_ = false;
   const std::string_view words[] = {"SSUBSCRIBE", channel_};
   return Ask{Request::Command(words), kPatience, node_()};
 }
@@ -201,9 +205,12 @@ void ShardEar::Answer(absl::StatusOr<Reply> reply, absl::Time, absl::Time now) {
     asking_ = false;
     if (!retiring_) {
       ++attempts_;
-      subscribed_ = reply.ok();
-      ask_at_ = now + kRetry;
-      if (!reply.ok() && IsLasting(reply.status())) ask_at_ = refused_until_ = now + kLinger;
+      // A message that it has ended again may have been quicker than the answer, which is handed
+      // on by another thread.
+      subscribed_ = reply.ok() && !ended_;
+      // A lasting refusal (a right is missing): whoever waits asks more often instead.
+      refused_ = !reply.ok() && IsLasting(reply.status());
+      ask_at_ = now + (refused_ ? kLinger : kRetry);
       changed_.NotifyAll();
       return;
     }

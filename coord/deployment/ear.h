@@ -57,8 +57,8 @@ class ProcessEar final : public Ear {
 };
 
 // A sharded channel for the objects of one hash tag, in their slot (Redis 7.0, "Sharded Pub/Sub").
-// It subscribes, and does so again where the slot has moved to or after a break, as long as
-// somebody uses it, and for kLinger after that.
+// It subscribes, and does so again where the slot has moved to or after a break, as long as somebody
+// uses it, and for kLinger after that.
 class ShardEar final : public Beat, public std::enable_shared_from_this<ShardEar> {
  public:
   static constexpr absl::Duration kLinger = absl::Seconds(10);
@@ -98,13 +98,13 @@ class ShardEar final : public Beat, public std::enable_shared_from_this<ShardEar
   int users_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Time idle_since_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
   bool asking_ ABSL_GUARDED_BY(mutex_) = false;
+  bool refused_ ABSL_GUARDED_BY(mutex_) = false;  // for lack of a right, say, until ask_at_
+  bool ended_ ABSL_GUARDED_BY(mutex_) = false;    // by the server, since it was asked last
   bool subscribed_ ABSL_GUARDED_BY(mutex_) = false;
   bool retiring_ ABSL_GUARDED_BY(mutex_) = false;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Time ask_at_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   int attempts_ ABSL_GUARDED_BY(mutex_) = 0;  // answered ones
-  // The server will not have it (a right is missing), so nobody waits for it meanwhile.
-  absl::Time refused_until_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
 };
 
 // Somebody's use of a ShardEar.

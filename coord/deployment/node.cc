@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "coord/deployment/background.h"
 #include "coord/deployment/server_error.h"
 #include "coord/errors.h"
 #include "coord/internal/status.h"
@@ -33,6 +34,9 @@ absl::Status SignInFailure(const Connection::WaitResult result, const absl::Stat
                     kUnavailable);
 }
 
+// A node that is silent for so long may have failed, and another may do its work by now.
+constexpr absl::Duration kDoubt = absl::Milliseconds(300);
+
 // Every so many calls one is timed.
 constexpr std::uint32_t kTimed = 16;
 
@@ -61,6 +65,18 @@ absl::Status EndExchange(Connection& connection, Exchange& exchange, Connection:
   }
   return MakeStatus(absl::StatusCode::kDeadlineExceeded,
                     StrCat(context, "no reply by the deadline", kUnknown), kOutcomeUnknown);
+}
+
+Connection::WaitResult WaitDoubting(Connection& connection, Exchange& exchange,
+                                    const CallLimits& limits, Router& router, Node& node) {
+  while (true) {
+    CallLimits some = limits;
+    some.deadline = std::min(limits.deadline, DeadlineAfter(kDoubt));
+    const Connection::WaitResult result = connection.Wait(exchange, some);
+    if (result != Connection::WaitResult::kDeadline) return result;
+    router.Unreached(node);
+    if (Passed(limits.deadline)) return result;
+  }
 }
 
 absl::Status CallFailure(const absl::Status& status, const CallProgress& progress) {
@@ -207,13 +223,15 @@ Attempt Node::Try(Request& request, const CallLimits& limits, CallProgress& prog
   if (connection == nullptr) {
     CallLimits reach = limits;
     reach.deadline = std::min(reach.deadline, DeadlineAfter(progress.reach));
-    absl::StatusOr<std::shared_ptr<Connection>> made = channel.Get(reach);
-    if (made.ok()) connection = *std::move(made);
+    const bool elsewhere = progress.reach != absl::InfiniteDuration() && !record_.refusing();
+    absl::StatusOr<std::shared_ptr<Connection>> made =
+        channel.Get(reach, elsewhere ? Channel::Patience::kIfDue : Channel::Patience::kWait);
     if (!made.ok()) {
       absl::Status why = Annotate(made.status(), StrCat(request.what(), " not sent"));
       const bool final = IsLasting(why) || why.code() == absl::StatusCode::kCancelled;
       return {final ? Verdict::kFinal : Verdict::kUnreached, CallFailure(why, progress)};
     }
+    connection = *std::move(made);
   }
   Reply room[Request::kMostReplies + 1];
   std::string with_wait;
@@ -235,8 +253,20 @@ Attempt Node::Try(Request& request, const CallLimits& limits, CallProgress& prog
   const bool timed = calls_.fetch_add(1, std::memory_order_relaxed) % kTimed == 0;
   const absl::Time began = timed || trace != nullptr ? clock().Now() : absl::InfinitePast();
   if (trace != nullptr) trace->sent = began;
-  const absl::Status status = EndExchange(*connection, exchange, connection->Run(exchange, longer),
-                                          request.what(), connection->peer());
+  Connection::WaitResult result;
+  if (progress.router == nullptr) {
+    result = connection->Run(exchange, longer);
+  } else {
+    CallLimits some = longer;
+    some.deadline = std::min(longer.deadline, DeadlineAfter(kDoubt));
+    result = connection->Run(exchange, some);
+    if (result == Connection::WaitResult::kDeadline) {
+      progress.router->Unreached(*this);
+      result = WaitDoubting(*connection, exchange, longer, *progress.router, *this);
+    }
+  }
+  const absl::Status status =
+      EndExchange(*connection, exchange, result, request.what(), connection->peer());
   if (timed && exchange.done() && status.ok()) record_.latency().Add(clock().Now() - began);
   if (!status.ok()) {
     const bool again =

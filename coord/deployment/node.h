@@ -66,12 +66,17 @@ struct CallTrace {
   bool replayed = false;                   // an earlier attempt may have reached the server as well
 };
 
+class Node;
+class Router;
+
 // A call over all its attempts, at one server or at several.
 struct CallProgress {
   CallTrace* trace = nullptr;  // may be null
   bool unknown = false;        // an attempt may have been applied
   // How long an attempt waits for a connection, where the call could go elsewhere instead.
+  // It does not wait for the server's next turn in its backoff then.
   absl::Duration reach = absl::InfiniteDuration();
+  Router* router = nullptr;  // told Unreached of a node that does not answer; may be null
 };
 
 // A wait for replicas at the end of a call; 0: none. `timeout` comes on top of the call's limits.
@@ -99,6 +104,10 @@ struct Attempt {
 // done is let go of. `what` and `peer` for messages.
 absl::Status EndExchange(Connection& connection, Exchange& exchange, Connection::WaitResult result,
                          std::string_view what, std::string_view peer);
+
+// Connection::Wait, which tells the router now and then that there is no answer yet.
+Connection::WaitResult WaitDoubting(Connection& connection, Exchange& exchange,
+                                    const CallLimits& limits, Router& router, Node& node);
 
 // Before a call's result goes to its caller: when an attempt before the last may have been applied,
 // the caller is told, unless the server has answered the last for good.
