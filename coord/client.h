@@ -81,7 +81,7 @@ class Client {
   coord::Health Health(CallOptions options = {}) const;
 
   // Breaks all connections and makes new ones, with credentials asked for anew: when they have
-  // changed, say, or a name leads elsewhere, or Sentinels were set up anew. Calls that are under way fail as when a connection
+  // changed, say, or a name leads elsewhere. Calls that are under way fail as when a connection
   // breaks; leases are kept and verified. OK: the deployment was reached again.
   absl::Status Reconnect(CallOptions options = {}) const;
 

@@ -50,8 +50,6 @@ class Deployment : public Router {
   virtual std::shared_ptr<Ear> EarOf(std::string_view tag, bool make = true) = 0;
   // Its channel.
   virtual std::string ChannelOf(std::string_view tag) const = 0;
-  // All is to be found anew; what was believed before is not held against what is said now.
-  virtual void Forget() {}
   // Nobody tries in the background to reach what was given up: callers may.
   void Forgive() {
     for (Node* node : AllNodes()) node->record().Reset();

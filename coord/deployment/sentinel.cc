@@ -264,11 +264,6 @@ std::vector<Node*> SentinelGroup::AllNodes() {
   return nodes;
 }
 
-void SentinelGroup::Forget() {
-  MutexLock lock(group_->mutex);
-  group_->known.reset();
-}
-
 void SentinelGroup::Close() {
   Standalone::Close();
   for (const auto& sentinel : group_->sentinels) sentinel->Close();

@@ -39,8 +39,6 @@ class SentinelGroup final : public Standalone {
 
   void Start(Background& background, absl::Duration patience) override;
   std::vector<Node*> AllNodes() override;
-  // The Sentinels may have been set up anew, which starts their epochs again.
-  void Forget() override;
   void Close() override;
   void CloseDescriptorsInChild() override;
 

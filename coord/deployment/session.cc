@@ -198,7 +198,6 @@ void Session::Happened(const NodeEvent& event) {
 
 absl::Status Session::Reconnect(const CallLimits& limits) {
   if (absl::Status status = Usable(); !status.ok()) return status;
-  deployment_->Forget();
   for (Node* node : deployment_->AllNodes()) node->Disconnect("the program asked for new ones");
   return deployment_->Connect(limits);
 }
