@@ -42,7 +42,10 @@ void ReadInfo(const Reply& info, NodeHealth& node) {
   node.server = valkey.empty() ? internal::StrCat("redis ", InfoField(text, "redis_version"))
                                : internal::StrCat("valkey ", valkey);
   node.role = InfoField(text, "role");
-  if (InfoField(text, "redis_mode") == "sentinel") node.role = "sentinel";
+  // Valkey calls the field otherwise.
+  if (InfoField(text, "redis_mode") == "sentinel" || InfoField(text, "server_mode") == "sentinel") {
+    node.role = "sentinel";
+  }
   if (!node.needed) return;
   if (node.role == "slave") {
     node.status = internal::MakeStatus(

@@ -42,6 +42,12 @@ std::string Address(const Examination& seen, std::string_view kind) {
                       "://", over_tcp ? seen.address : "HOST:PORT");
 }
 
+// "standalone", "cluster" or "sentinel". Valkey calls the field otherwise.
+std::string ModeOf(const Fields& info) {
+  const std::string mode(Text(info, "redis_mode"));
+  return mode.empty() ? std::string(Text(info, "server_mode")) : mode;
+}
+
 Finding Server(const Examination& seen, const Fields& info) {
   const std::string valkey = Text(info, "valkey_version");
   const std::string version = Text(info, "redis_version");
@@ -60,7 +66,7 @@ Finding Server(const Examination& seen, const Fields& info) {
             "the scripts need Redis 6.2 or newer, or Valkey; calls fail on this one",
             "upgrade the server"};
   }
-  const bool in_cluster = Text(info, "redis_mode") == "cluster";
+  const bool in_cluster = ModeOf(info) == "cluster";
   if (in_cluster && seen.duty == Duty::kVoter) {
     return {Level::kBad, "server", what + ", part of a Cluster",
             "the servers of a quorum must know nothing of each other",
@@ -79,7 +85,7 @@ Finding Server(const Examination& seen, const Fields& info) {
 }
 
 Finding Role(const Fields& info) {
-  if (Text(info, "redis_mode") == "sentinel") {
+  if (ModeOf(info) == "sentinel") {
     return {Level::kBad, "role", "sentinel", "it keeps no data and takes no locks",
             "name the Sentinels and the master: redis+sentinel://HOST:26379/MASTER"};
   }

@@ -122,6 +122,9 @@ TEST(FindingsTest, AServerOfAClusterIsRightForAClusterAlone) {
   seen.address = "db1:6379";
   EXPECT_EQ(About(seen, "server").level, Level::kBad);
   EXPECT_THAT(About(seen, "server").advice, HasSubstr("redis+cluster://db1:6379"));
+  seen.info->erase("redis_mode");
+  (*seen.info)["server_mode"] = "cluster";  // as Valkey says it
+  EXPECT_EQ(About(seen, "server").level, Level::kBad);
   seen.duty = Duty::kVoter;
   EXPECT_EQ(About(seen, "server").level, Level::kBad);
   seen.duty = Duty::kClusterMaster;
