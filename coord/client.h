@@ -1,13 +1,15 @@
-// The way to one deployment: a server, or an embedded one of this machine.
+// The way to one deployment: a server, a group that Sentinels lead, a Cluster, or an embedded
+// server of this machine.
 //
 //   absl::StatusOr<coord::Client> client = coord::Client::Connect("embedded://");
 //   if (!client.ok()) return client.status();
 //   absl::StatusOr<coord::Reply> reply = client->Command({"GET", "greeting"});
 //
-// A Client is a cheap handle: copy it, and use it from any thread. All copies share one connection,
-// on which callers take turns, and (from the first lease on) one background thread. The last copy
-// to go closes both. After fork(), a child must connect for itself: there, every call fails with
-// kFailedPrecondition and nothing is sent.
+// A Client is a cheap handle: copy it, and use it from any thread. All copies share one connection
+// to each server, on which callers take turns, and one background thread, which starts with the
+// first lease or wait, with health checks, and at once where Sentinels are listened to. The last
+// copy to go closes all of it. After fork(), a child must connect for itself: there, every call
+// fails with kFailedPrecondition and nothing is sent.
 #ifndef COORD_CLIENT_H_
 #define COORD_CLIENT_H_
 

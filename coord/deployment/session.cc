@@ -141,7 +141,11 @@ absl::Status Session::Start(const SessionRole& role) {
                                    options_.health_check_timeout);
   deployment_->Start(*background_, options_.timeout);
   if (options_.health_check_period > absl::ZeroDuration()) background_->Add(pulse_);
-  return role.connect_later ? absl::OkStatus() : deployment_->Connect(limits);
+  if (!role.connect_later) {
+    if (absl::Status status = deployment_->Connect(limits); !status.ok()) return status;
+  }
+  open_ = true;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<Deployment>> Session::MakeDeployment(NodeOptions node) {
@@ -183,8 +187,9 @@ absl::StatusOr<std::unique_ptr<Deployment>> Session::MakeDeployment(NodeOptions 
 }
 
 void Session::Happened(const NodeEvent& event) {
-  // Whoever is given up is tried again by the background thread, since no caller does.
-  if (event.state == NodeState::kDown && background_ != nullptr) {
+  // Whoever is given up is tried again by the background thread, since no caller does. (A session
+  // that cannot even be opened is not.)
+  if (event.state == NodeState::kDown && open_) {
     pulse_->Hurry();
     if (background_->Add(pulse_)) {
       background_->Reschedule(*pulse_);

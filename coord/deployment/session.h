@@ -111,6 +111,7 @@ class Session {
   std::unique_ptr<Background> background_;
   std::shared_ptr<Pulse> pulse_;
 
+  std::atomic<bool> open_{false};
   std::atomic<bool> closed_{false};
 
   // A forked child leaves it alone: it may have been caught in the middle of a change.

@@ -30,6 +30,7 @@
 #include "coord/semaphore.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/acl_rights.h"
 #include "tests/support/deployment.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/wait.h"
@@ -465,10 +466,11 @@ TEST_F(ClusterTest, TheHealthOfAllNodesIsTold) {
 class RestrictedClusterTest : public ClusterTest {
  protected:
   // A user of all nodes who may do everything but what `rules` take away.
-  Client ConnectAs(const std::string& user, const std::vector<std::string>& rules) {
+  Client ConnectAs(const std::string& user, const std::vector<std::string>& rules,
+                   bool all_others = true) {
     for (std::size_t i = 0; i < cluster_->size(); ++i) {
-      std::vector<std::string> words = {"ACL",     "SETUSER", user, "on",
-                                        ">secret", "~*",      "&*", "+@all"};
+      std::vector<std::string> words = {"ACL", "SETUSER", user, "on", ">secret"};
+      if (all_others) words.insert(words.end(), {"~*", "&*", "+@all"});
       words.insert(words.end(), rules.begin(), rules.end());
       OrFatal(cluster_->node(i).Ask(words).status());
     }
@@ -479,6 +481,26 @@ class RestrictedClusterTest : public ClusterTest {
 TEST_F(RestrictedClusterTest, ClusterSlotsDoWhereShardsAreNotAllowed) {
   const Client client = ConnectAs("slots", {"-cluster|shards"});
   ExpectLocksAndCountersWork(client, second_, "slots");
+}
+
+TEST_F(RestrictedClusterTest, TheRightsThatReadmeListsAreEnough) {
+  const Client client = ConnectAs("least", testing::AclRules(), /*all_others=*/false);
+  ExpectLocksAndCountersWork(client, client, "least");
+  for (const std::string& name : NamesEverywhere("least-waits", 3)) {
+    ASSERT_OK_AND_ASSIGN(Lease lease, Mutex(first_, name).TryAcquire());
+    std::jthread waiter([&] { EXPECT_OK(Mutex(client, name).Acquire(kLong)); });
+    ASSERT_TRUE(Eventually([&] {
+      const auto holder = Mutex(first_, name).Holder();
+      return holder.ok() && holder->waiters.size() == 1;
+    }));
+    EXPECT_OK(lease.Release());
+  }
+  int keys = 0;
+  EXPECT_OK(ScanKeys(client, "coord:*", [&](const std::vector<std::string>& some) {
+    keys += static_cast<int>(some.size());
+    return true;
+  }));
+  EXPECT_GT(keys, 0);
 }
 
 TEST_F(RestrictedClusterTest, WithoutMessagesWaitersAskOften) {
