@@ -197,7 +197,9 @@ TEST(CounterFaultTest, WhatGetAndResetReturnedAndWhatIsLeftIsWhatWasAdded) {
       }
     });
     const Counter counter(resetting, "hits");
-    for (int round = 0; round < kRounds; ++round) {
+    // On a busy machine the faults may have missed all of one kind by then.
+    const auto shown = [&] { return applied_unseen > 0 && never_applied > 0; };
+    for (int round = 0; round < kRounds || (!shown() && round < 10 * kRounds); ++round) {
       const OperationId id = OperationId::New();
       absl::StatusOr<std::int64_t> value = counter.GetAndReset(id);
       // Asked again by hand, it is the same one.
