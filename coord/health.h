@@ -23,7 +23,7 @@ struct NodeHealth {
   absl::Duration round_trip;                 // of one PING
   int connections_made = 0;                  // 1 when nothing ever broke
   // Of calls so far, every sixteenth of which is timed, and of what the background thread asks; to
-  // about a fifth. Zero: there was none.
+  // about an eighth. Zero: there was none.
   absl::Duration latency_p50;
   absl::Duration latency_p99;
   std::string last_error;  // of connecting and of connections that broke; empty: none yet

@@ -104,7 +104,7 @@ absl::StatusOr<std::shared_ptr<Connection>> Channel::Get(const CallLimits& limit
     absl::StatusOr<std::shared_ptr<Connection>> made = dialer_(limits);
     const SteadyTime ended = std::chrono::steady_clock::now();
     if (made.ok()) {
-      record_.Connected(ended);
+      record_.Connected();
     } else if (made.status().code() != absl::StatusCode::kCancelled) {
       record_.Failed(made.status(), IsLasting(made.status()), ended);
     }

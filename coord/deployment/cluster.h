@@ -75,7 +75,12 @@ class Cluster final : public Deployment {
 
   // The node of that address, made when there is none. Nodes live as long as this.
   Node& NodeAt(const HostPort& address) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  static HostPort AddressOf(const Node& node) {
+    return {node.options().endpoint.host, node.options().endpoint.port};
+  }
   absl::StatusOr<Topology> Fetch(Node& node, const CallLimits& limits);
+  // Believes the first of them that says who serves what.
+  absl::Status LearnFrom(const std::vector<Node*>& sources, const CallLimits& limits);
   Request TopologyRequest() const;
   absl::StatusOr<Topology> ReadTopology(const Reply& reply, const Node& asked) const;
   // True when it is news.
@@ -113,6 +118,9 @@ class Cluster final : public Deployment {
   std::atomic<bool> use_slots_{false};  // CLUSTER SLOTS: the server has no CLUSTER SHARDS
   std::atomic<bool> sharded_channels_{false};
   std::atomic<unsigned> next_master_{0};
+  // The first of nodes_, for a forked child, which may take no lock.
+  std::array<std::atomic<Node*>, kMostClusterNodes> all_{};
+  std::atomic<std::size_t> made_{0};
 
   Mutex mutex_;
   CondVar changed_;

@@ -94,7 +94,7 @@ void NodeRecord::Tell() {
   }
 }
 
-void NodeRecord::Connected(SteadyTime) {
+void NodeRecord::Connected() {
   {
     MutexLock lock(mutex_);
     failing_since_.reset();

@@ -45,7 +45,7 @@ class NodeRecord {
 
   // By who tries to connect. A failure that lasts (see IsLasting) is not waited for by anybody; it
   // is the answer of a server that can be reached, so it begins the time to give up anew.
-  void Connected(SteadyTime now);
+  void Connected();
   void Failed(const absl::Status& why, bool lasting, SteadyTime now);
   // A connection that worked is gone.
   void Broke(const absl::Status& why);

@@ -16,6 +16,7 @@
 
 #include "coord/errors.h"
 #include "coord/internal/strings.h"
+#include "tests/support/pair_socket.h"
 #include "tests/support/wait.h"
 
 namespace coord::internal {
@@ -23,24 +24,7 @@ namespace {
 
 using WaitResult = Connection::WaitResult;
 using coord::testing::Eventually;
-
-class PairSocket final : public Socket {
- public:
-  explicit PairSocket(int fd) : fd_(fd) {}
-  ssize_t Recv(std::span<char> into) override {
-    const ssize_t n = recv(fd_.get(), into.data(), into.size(), MSG_DONTWAIT);
-    return n >= 0 ? n : -errno;
-  }
-  ssize_t Send(std::string_view data) override {
-    const ssize_t n = send(fd_.get(), data.data(), data.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-    return n >= 0 ? n : -errno;
-  }
-  void Shutdown() override { shutdown(fd_.get(), SHUT_RDWR); }
-  int fd() const override { return fd_.get(); }
-
- private:
-  UniqueFd fd_;
-};
+using coord::testing::PairSocket;
 
 struct Wire {
   Wire(SpinMode spin = SpinMode::kAdaptive) {

@@ -23,6 +23,7 @@
 #include "coord/errors.h"
 #include "coord/internal/status.h"
 #include "coord/internal/strings.h"
+#include "tests/support/pair_socket.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/wait.h"
 
@@ -30,6 +31,7 @@ namespace coord::internal {
 namespace {
 
 using coord::testing::Eventually;
+using coord::testing::PairSocket;
 using coord::testing::StatusIs;
 using coord::testing::Stopwatch;
 using ::testing::ElementsAre;
@@ -70,8 +72,8 @@ TEST(NodeRecordTest, EveryChangeOfStateIsToldOnceAndNothingElseIs) {
   NodeRecord& record = told.record;
   EXPECT_EQ(record.Look().state, NodeState::kConnecting);
   record.Failed(Refused(), false, At(absl::ZeroDuration()));  // it is so already
-  record.Connected(At(absl::Seconds(1)));
-  record.Connected(At(absl::Seconds(1)));  // its second connection
+  record.Connected();
+  record.Connected();  // its second connection
   record.Answered();
   record.Late(Refused());
   record.Late(Refused());
@@ -85,7 +87,7 @@ TEST(NodeRecordTest, EveryChangeOfStateIsToldOnceAndNothingElseIs) {
   record.Failed(Refused(), false, At(absl::Seconds(16)));
   record.Failed(Refused(), false, At(absl::Seconds(17)));
   record.Broke(Refused());
-  record.Connected(At(absl::Seconds(18)));
+  record.Connected();
   EXPECT_THAT(told.states, ElementsAre(NodeState::kReady, NodeState::kDegraded, NodeState::kReady,
                                        NodeState::kDegraded, NodeState::kConnecting,
                                        NodeState::kDown, NodeState::kReady));
@@ -95,7 +97,7 @@ TEST(NodeRecordTest, EveryChangeOfStateIsToldOnceAndNothingElseIs) {
 TEST(NodeRecordTest, GivesUpAfterItsTimeAndNotBefore) {
   Told told;
   NodeRecord& record = told.record;
-  record.Connected(kStart);
+  record.Connected();
   record.Broke(Refused());
   // The time begins with the first failure to connect.
   record.Failed(Refused(), false, At(absl::Seconds(100)));
@@ -120,7 +122,7 @@ TEST(NodeRecordTest, ASuccessLetsCallersInAndBeginsTheTimeAnew) {
   record.Failed(Refused(), false, At(absl::ZeroDuration()));
   record.Failed(Refused(), false, At(absl::Seconds(6)));
   ASSERT_TRUE(record.refusing());
-  record.Connected(At(absl::Seconds(7)));
+  record.Connected();
   EXPECT_FALSE(record.refusing());
   record.Broke(Refused());
   record.Failed(Refused(), false, At(absl::Seconds(8)));
@@ -157,7 +159,7 @@ TEST(NodeRecordTest, AServerThatRefusesUsIsDownAtOnceAndItsOwnErrorIsNotCoveredB
   record.Failed(Refused(), false, At(absl::Seconds(66)));
   EXPECT_TRUE(record.refusing());
   EXPECT_TRUE(record.down());
-  record.Connected(At(absl::Seconds(67)));
+  record.Connected();
   EXPECT_FALSE(record.down());
 }
 
@@ -177,7 +179,7 @@ TEST(NodeRecordTest, ANodeThatWasGivenUpStaysDownUntilItIsReached) {
 TEST(NodeRecordTest, OfItsHistoryTheLastPartIsKept) {
   Told told;
   for (int i = 0; i < 500; ++i) {
-    told.record.Connected(kStart);
+    told.record.Connected();
     told.record.Note(StrCat("note ", i));
     told.record.Broke(Refused());
   }
@@ -193,7 +195,7 @@ TEST(NodeRecordTest, ANewNameIsInWhatIsToldFromThenOn) {
   std::vector<std::string> names;
   NodeRecord record("db1:6379", absl::Seconds(5),
                     [&](const NodeEvent& event) { names.push_back(event.node); });
-  record.Connected(kStart);
+  record.Connected();
   record.Rename("db2:6379");
   record.Note("failover");
   EXPECT_THAT(names, ElementsAre("db1:6379", "db2:6379"));
@@ -215,7 +217,7 @@ TEST(NodeRecordTest, ChangesByManyThreadsAreToldInTheirOrder) {
     for (int i = 0; i < 4; ++i) {
       threads.emplace_back([&] {
         for (int round = 0; round < 2000; ++round) {
-          record.Connected(kStart);
+          record.Connected();
           record.Broke(Refused());
         }
       });
@@ -236,7 +238,7 @@ TEST(NodeRecordTest, AListenerMayAskTheRecord) {
     if (seen.size() == 1) self->Note("from within");
   });
   self = &record;
-  record.Connected(kStart);
+  record.Connected();
   EXPECT_THAT(seen, ElementsAre(NodeState::kReady, NodeState::kReady));
 }
 
@@ -275,24 +277,6 @@ TEST(LatencyRecordTest, OfNothingAndOfOddValuesItSaysSomethingHarmless) {
 }
 
 // ---- Channel ----
-
-class PairSocket final : public Socket {
- public:
-  explicit PairSocket(int fd) : fd_(fd) {}
-  ssize_t Recv(std::span<char> into) override {
-    const ssize_t n = recv(fd_.get(), into.data(), into.size(), MSG_DONTWAIT);
-    return n >= 0 ? n : -errno;
-  }
-  ssize_t Send(std::string_view data) override {
-    const ssize_t n = send(fd_.get(), data.data(), data.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-    return n >= 0 ? n : -errno;
-  }
-  void Shutdown() override { shutdown(fd_.get(), SHUT_RDWR); }
-  int fd() const override { return fd_.get(); }
-
- private:
-  UniqueFd fd_;
-};
 
 std::shared_ptr<Connection> Working() {
   int fds[2];

@@ -15,32 +15,16 @@
 
 #include "coord/errors.h"
 #include "coord/internal/strings.h"
+#include "tests/support/pair_socket.h"
 #include "tests/support/wait.h"
 
 namespace coord::internal {
 namespace {
 
 using coord::testing::Eventually;
+using coord::testing::PairSocket;
 using Result = WaitAny::Result;
 using WaitResult = Connection::WaitResult;
-
-class PairSocket final : public Socket {
- public:
-  explicit PairSocket(int fd) : fd_(fd) {}
-  ssize_t Recv(std::span<char> into) override {
-    const ssize_t n = recv(fd_.get(), into.data(), into.size(), MSG_DONTWAIT);
-    return n >= 0 ? n : -errno;
-  }
-  ssize_t Send(std::string_view data) override {
-    const ssize_t n = send(fd_.get(), data.data(), data.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-    return n >= 0 ? n : -errno;
-  }
-  void Shutdown() override { shutdown(fd_.get(), SHUT_RDWR); }
-  int fd() const override { return fd_.get(); }
-
- private:
-  UniqueFd fd_;
-};
 
 struct Wire {
   explicit Wire(SpinMode spin = SpinMode::kAdaptive) {
