@@ -5,6 +5,7 @@
 
 #include "coord/deployment/server_error.h"
 #include "coord/deployment/session.h"
+#include "coord/deployment/slot.h"
 #include "coord/internal/deadline.h"
 #include "coord/internal/limits.h"
 #include "coord/internal/once.h"
@@ -20,6 +21,7 @@ using internal::StrCat;
 
 constexpr char kKind = 'c';  // of fingerprints
 constexpr std::string_view kPart = "count";
+constexpr std::size_t kMaxKey = 1024;  // of one that is given raw
 
 absl::StatusOr<std::int64_t> ToInteger(const Reply& reply, std::string_view name) {
   if (reply.is_nil()) return 0;
@@ -54,8 +56,10 @@ struct Addition {
   std::optional<internal::Once> once;
 };
 
-absl::StatusOr<Addition> Prepare(const internal::Session& session, std::string_view name,
-                                 std::string_view key, std::int64_t amount,
+// `key` lies in the slot of `tag`. `raw` is it again where it is given raw: several such may have
+// one tag, and keep their answers together.
+absl::StatusOr<Addition> Prepare(const internal::Session& session, std::string_view tag,
+                                 std::string_view key, std::string_view raw, std::int64_t amount,
                                  const AddOptions& options) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
   const std::string what = StrCat(amount), min = Optional(options.min), max = Optional(options.max),
@@ -64,12 +68,13 @@ absl::StatusOr<Addition> Prepare(const internal::Session& session, std::string_v
       options.overflow == AddOptions::Overflow::kSaturate ? "saturate" : "reject";
   const std::string_view ttl_mode =
       options.ttl_mode == AddOptions::TtlMode::kRefresh ? "refresh" : "create";
-  absl::StatusOr<std::optional<internal::Once>> once =
-      internal::PrepareOnce(session, "counter", name, options.operation_id, kKind,
-                            {what, min, max, overflow, ttl, ttl_mode});
-  if (!once.ok()) return once.status();
   std::vector<std::string_view> keys = {key};
   std::vector<std::string_view> args = {what, min, max, overflow, ttl, ttl_mode};
+  std::vector<std::string_view> asked = args;
+  if (!raw.empty()) asked.push_back(raw);
+  absl::StatusOr<std::optional<internal::Once>> once =
+      internal::PrepareOnce(session, "counter", tag, options.operation_id, kKind, asked);
+  if (!once.ok()) return once.status();
   if (*once) (*once)->AppendTo(keys, args);
   return Addition{internal::Request::Call(internal::kCounterAdd, keys, args), *std::move(once)};
 }
@@ -105,13 +110,27 @@ absl::Status ErrorOf(internal::Session& session, const Reply& reply, std::string
 Counter::Counter(Client client, std::string_view name)
     : client_(std::move(client)),
       name_(name),
+      tag_(name),
       key_(internal::SessionOf(client_).Key("counter", name, kPart)) {}
+
+Counter::Counter(Client client, std::string_view name, std::string_view tag,
+                 absl::StatusOr<std::string> key)
+    : client_(std::move(client)), name_(name), tag_(tag), key_(std::move(key)) {}
+
+Counter Counter::OnKey(Client client, std::string_view key) {
+  if (key.empty() || key.size() > kMaxKey) {
+    return {std::move(client), key, key,
+            internal::InvalidArgument(StrCat("the counter's key has ", key.size(),
+                                             " bytes; it must have 1 to ", kMaxKey))};
+  }
+  return {std::move(client), key, internal::HashTag(key), std::string(key)};
+}
 
 absl::StatusOr<CounterResult> Counter::Add(std::int64_t amount, AddOptions options,
                                            CallOptions call) const {
   if (!key_.ok()) return key_.status();
   internal::Session& session = internal::SessionOf(client_);
-  absl::StatusOr<Addition> addition = Prepare(session, name_, *key_, amount, options);
+  absl::StatusOr<Addition> addition = Prepare(session, tag_, *key_, raw(), amount, options);
   if (!addition.ok()) return addition.status();
   absl::StatusOr<Reply> reply =
       internal::ExecuteOnce(session, std::move(addition->request), addition->once, call);
@@ -123,7 +142,7 @@ absl::StatusOr<std::optional<CounterResult>> Counter::Resolve(const OperationId&
                                                               CallOptions call) const {
   if (!key_.ok()) return key_.status();
   absl::StatusOr<std::optional<std::string>> kept =
-      internal::ResolveOnce(internal::SessionOf(client_), "counter", name_, id, kKind, call);
+      internal::ResolveOnce(internal::SessionOf(client_), "counter", tag_, id, kKind, call);
   if (!kept.ok()) return kept.status();
   if (!*kept) return std::optional<CounterResult>();
   const std::string_view text = **kept;
@@ -159,8 +178,10 @@ absl::StatusOr<std::int64_t> Counter::GetAndReset(std::optional<OperationId> ope
                                                   CallOptions call) const {
   if (!key_.ok()) return key_.status();
   internal::Session& session = internal::SessionOf(client_);
+  std::vector<std::string_view> asked = {"reset"};
+  if (!raw().empty()) asked.push_back(raw());
   absl::StatusOr<std::optional<internal::Once>> once =
-      internal::PrepareOnce(session, "counter", name_, operation_id, kKind, {"reset"});
+      internal::PrepareOnce(session, "counter", tag_, operation_id, kKind, asked);
   if (!once.ok()) return once.status();
   std::vector<std::string_view> keys = {*key_}, args;
   if (*once) (*once)->AppendTo(keys, args);
@@ -184,7 +205,8 @@ absl::StatusOr<std::vector<absl::StatusOr<CounterResult>>> AddToCounters(
     const CounterAddition& one = additions[i];
     absl::StatusOr<std::string> key = session.Key("counter", one.name, kPart);
     if (!key.ok()) return OfMany(key.status(), i);
-    absl::StatusOr<Addition> addition = Prepare(session, one.name, *key, one.amount, one.options);
+    absl::StatusOr<Addition> addition =
+        Prepare(session, one.name, *key, {}, one.amount, one.options);
     if (!addition.ok()) return OfMany(addition.status(), i);
     requests.push_back(std::move(addition->request));
   }

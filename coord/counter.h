@@ -54,6 +54,11 @@ class Counter {
  public:
   // Never fails; a bad name (see README, "Names") is reported by the calls, as kInvalidArgument.
   Counter(Client client, std::string_view name);
+  // The counter under exactly this Redis key, any 1 to 1,024 bytes, which other programs may share
+  // (INCRBY, GET). Its operation ids need a key of at most 512 bytes that does not start with '}',
+  // and in a Redis Cluster one without '}' or with a hash tag; what breaks that is
+  // kInvalidArgument. Never fails, as above.
+  static Counter OnKey(Client client, std::string_view key);
 
   // What each call does with a key that holds something else than an integer, as INCRBY takes one
   // (so not "01" or " 1"): kFailedPrecondition, and it is left as it was.
@@ -84,8 +89,14 @@ class Counter {
   absl::StatusOr<std::int64_t> Reset(CallOptions call = {}) const;
 
  private:
+  Counter(Client client, std::string_view name, std::string_view tag,
+          absl::StatusOr<std::string> key);
+  // The key, where it is given raw; else empty.
+  std::string_view raw() const { return *key_ == name_ ? name_ : std::string_view(); }
+
   Client client_;
-  std::string name_;
+  std::string name_;  // for messages
+  std::string tag_;   // what its keys have in braces
   absl::StatusOr<std::string> key_;
 };
 

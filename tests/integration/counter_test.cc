@@ -468,5 +468,61 @@ TEST_F(CounterTest, EveryCallIsOneRoundTrip) {
   EXPECT_EQ(CommandCalls(redis_, "eval"), 0);
 }
 
+// ---- On a key of one's own ----
+
+TEST_F(CounterTest, OnAKeyCountsWhatOtherProgramsCountAndKeepsNothingElse) {
+  const Counter counter = Counter::OnKey(client_, "app:visits");
+  redis_.Command({"INCRBY", "app:visits", "40"});
+  EXPECT_THAT(counter.Add(2), Is(42, true));
+  EXPECT_THAT(counter.Get(), IsOkAndHolds(42));
+  EXPECT_EQ(redis_.Integer({"INCR", "app:visits"}), 43);
+  EXPECT_THAT(counter.Set(7, absl::Seconds(60)), IsOkAndHolds(43));
+  EXPECT_GT(redis_.Integer({"PTTL", "app:visits"}), 0);
+  EXPECT_THAT(counter.Reset(), IsOkAndHolds(7));
+  EXPECT_EQ(redis_.Integer({"DBSIZE"}), 0);
+}
+
+TEST_F(CounterTest, OnAKeyOperationsWithIdsHappenOnce) {
+  for (const std::string key : {"plain", "app:{user:1}:visits"}) {
+    const Counter counter = Counter::OnKey(client_, key);
+    const OperationId id = OperationId::New();
+    EXPECT_THAT(counter.Add(5, {.operation_id = id}), Is(5, true));
+    EXPECT_THAT(counter.Add(5, {.operation_id = id}), Is(5, true));
+    EXPECT_THAT(counter.Get(), IsOkAndHolds(5));
+    ASSERT_OK_AND_ASSIGN(const std::optional<CounterResult> kept, counter.Resolve(id));
+    ASSERT_TRUE(kept.has_value());
+    EXPECT_EQ(kept->value, 5);
+    const OperationId reset = OperationId::New();
+    EXPECT_THAT(counter.GetAndReset(reset), IsOkAndHolds(5));
+    EXPECT_THAT(counter.GetAndReset(reset), IsOkAndHolds(5));
+  }
+}
+
+TEST_F(CounterTest, OnAKeyAnIdOfAnotherKeyWithTheSameHashTagIsRefused) {
+  const OperationId id = OperationId::New(), reset = OperationId::New();
+  const Counter one = Counter::OnKey(client_, "{user}:a"),
+                two = Counter::OnKey(client_, "{user}:b");
+  EXPECT_THAT(one.Add(5, {.operation_id = id}), Is(5, true));
+  EXPECT_THAT(two.Add(5, {.operation_id = id}), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(one.GetAndReset(reset), IsOkAndHolds(5));
+  EXPECT_THAT(two.GetAndReset(reset), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(two.Get(), IsOkAndHolds(0));
+}
+
+TEST_F(CounterTest, OnAKeyThatIsEmptyOrTooLongNothingIsSent) {
+  redis_.Command({"CONFIG", "RESETSTAT"});
+  for (const std::string& key : {std::string(), std::string(1025, 'k')}) {
+    EXPECT_THAT(Counter::OnKey(client_, key).Add(1),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("1 to 1024")));
+    EXPECT_THAT(Counter::OnKey(client_, key).Get(), StatusIs(absl::StatusCode::kInvalidArgument));
+  }
+  // Such a long one has no room for ids.
+  const std::string longest(1024, 'k');
+  EXPECT_THAT(Counter::OnKey(client_, longest).Add(1, {.operation_id = OperationId::New()}),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_EQ(CommandCalls(redis_, "evalsha"), 0);
+  EXPECT_THAT(Counter::OnKey(client_, longest).Add(1), Is(1, true));
+}
+
 }  // namespace
 }  // namespace coord
