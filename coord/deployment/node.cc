@@ -310,12 +310,13 @@ Attempt TryAll(Node& node, Request& request, const CallLimits& limits, CallProgr
   while (true) {
     Attempt attempt = node.Try(request, limits, progress, replicas);
     if (!said.ok() && !attempt.reply.ok() && attempt.refusal.empty() &&
-        attempt.verdict != Attempt::Verdict::kAgain && attempt.verdict != Attempt::Verdict::kPause) {
+        attempt.verdict != Attempt::Verdict::kAgain &&
+        attempt.verdict != Attempt::Verdict::kPause) {
       const absl::Status& last = attempt.reply.status();
-      attempt.reply = MakeStatus(last.code(),
-                                 StrCat(FromAbsl(last.message()), "; before that: ",
-                                        FromAbsl(said.message())),
-                                 Reasons(last));
+      attempt.reply =
+          MakeStatus(last.code(),
+                     StrCat(FromAbsl(last.message()), "; before that: ", FromAbsl(said.message())),
+                     Reasons(last));
     }
     switch (attempt.verdict) {
       case Attempt::Verdict::kAgain:
@@ -377,7 +378,18 @@ absl::StatusOr<std::vector<Reply>> Node::ExecuteBatch(std::span<Request> request
     Exchange exchange(bytes, first_size, replies);
     absl::Status status = EndExchange(**connection, exchange, (*connection)->Run(exchange, limits),
                                       what, (*connection)->peer());
-    if (status.ok()) return replies;
+    if (status.ok()) {
+      for (const Reply& reply : replies) {
+        if (!options_.locate || !reply.is_error() || ErrorCode(reply.text()) != "READONLY") {
+          continue;
+        }
+        // As for a single command: a failover has made a replica of it. The others of the batch may
+        // have been read there, so they are not sent again; who calls next finds the master.
+        Disconnect(reply.text());
+        break;
+      }
+      return replies;
+    }
     if (exchange.done() && exchange.not_sent() && !IsLasting(status)) continue;
     return status;
   }

@@ -401,6 +401,23 @@ TEST_F(FakeSentinelTest, AWriteThatFoundItsMasterDemotedIsDoneAtTheNewOne) {
   EXPECT_EQ(at_b_.Text({"GET", "coord:{c}:count"}), "10");
 }
 
+TEST_F(FakeSentinelTest, ABatchThatFoundItsMasterDemotedLeavesItForTheNext) {
+  AllName(a_, 1);
+  ASSERT_OK_AND_ASSIGN(const Client client, Client::Connect(AllUrl(), Options()));
+  Pipeline batch;
+  batch.Add({"SET", "k", "v"}).Add({"SET", "l", "w"});
+  ASSERT_OK(client.Execute(batch));
+  ASSERT_EQ(at_a_.Text({"REPLICAOF", "127.0.0.1", StrCat(b_.port())}), "OK");
+  // The Sentinel that is watched is behind for long, so that nobody else finds out.
+  s2_.Name(b_.port(), 2);
+  s3_.Name(b_.port(), 2);
+  ASSERT_OK_AND_ASSIGN(const std::vector<Reply> refused, client.Execute(batch));
+  EXPECT_THAT(refused[0].text(), HasSubstr("READONLY"));
+  ASSERT_OK_AND_ASSIGN(const std::vector<Reply> written, client.Execute(batch));
+  EXPECT_EQ(written[0].text(), "OK");
+  EXPECT_EQ(at_b_.Text({"GET", "l"}), "w");
+}
+
 TEST_F(FakeSentinelTest, WhatOneSentinelRefusesForGoodIsNotFinalWhileOthersMayComeBack) {
   AllName(a_, 1);
   s2_.Die();
