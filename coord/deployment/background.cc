@@ -296,6 +296,14 @@ void Background::Send(Link& link, const std::stop_token& interrupt) {
   if (*connection != link.connection) {
     // A new one, on which each script in the batch may be new too; SCRIPT LOAD in the handshake
     // does for all but users without that right, and those are healed by the next batch.
+    if (link.connection != nullptr) {
+      // Who disconnects takes a connection away first and breaks it then. It is gone for us either
+      // way, and who asked over it must hear of that before anything goes over the new one.
+      link.connection->Break(
+          MakeStatus(absl::StatusCode::kUnavailable,
+                     StrCat("the connection to ", link.node.name(), " was given up for another"),
+                     kOutcomeUnknown | kUnavailable));
+    }
     for (auto& batch : link.in_flight) Settle(link, *batch);
     link.in_flight.clear();
     NoticeBreak(link);

@@ -76,18 +76,26 @@ absl::StatusOr<Route> Cluster::AskServer(const Request& request, const CallLimit
 }
 
 Node* Cluster::Learn(const Redirect& redirect) {
-  MutexLock lock(mutex_);
-  const auto knows = [&](const std::vector<HostPort>& list) {
-    return std::find(list.begin(), list.end(), redirect.to) != list.end();
-  };
-  if (!knows(topology_.masters) && !knows(topology_.others)) return nullptr;
-  Node& node = NodeAt(redirect.to);
-  if (!redirect.ask) {
-    owner_[static_cast<std::size_t>(redirect.slot)].store(&node, std::memory_order_release);
-    // What the map says now was never installed, so the next answer is news even if it is the old.
-    topology_.owner[static_cast<std::size_t>(redirect.slot)] = kNobody;
+  Node* to;
+  bool guest;
+  {
+    MutexLock lock(mutex_);
+    const auto in = [](const auto& list, const auto& one) {
+      return std::find(list.begin(), list.end(), one) != list.end();
+    };
+    if (!in(topology_.masters, redirect.to) && !in(topology_.others, redirect.to)) return nullptr;
+    to = &NodeAt(redirect.to);
+    if (!redirect.ask) {
+      owner_[static_cast<std::size_t>(redirect.slot)].store(to, std::memory_order_release);
+      // What the map says now was never installed, so the next answer is news even if it is the
+      // old.
+      topology_.owner[static_cast<std::size_t>(redirect.slot)] = kNobody;
+    }
+    guest = !in(masters_, to) && !in(guests_, to);
+    if (guest) guests_.push_back(to);
   }
-  return &node;
+  if (guest) TellServingChanged();
+  return to;
 }
 
 Attempt Cluster::TryAll(Request& request, const CallLimits& limits, CallProgress& progress,

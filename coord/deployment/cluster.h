@@ -55,6 +55,7 @@ class Cluster final : public Deployment {
 
   Node& Main() override { return *Masters().front(); }
   std::vector<Node*> Masters() override;
+  std::vector<Node*> Serving() override;
   std::vector<Node*> AllNodes() override;
   absl::Status Refresh(const CallLimits& limits) override;
   std::shared_ptr<Ear> EarOf(std::string_view tag, bool make) override;
@@ -130,6 +131,8 @@ class Cluster final : public Deployment {
   std::vector<Node*> masters_ ABSL_GUARDED_BY(mutex_);
   std::vector<Node*> others_ ABSL_GUARDED_BY(mutex_);
   std::vector<Node*> failed_ ABSL_GUARDED_BY(mutex_);  // of others_
+  // That redirections have led to, though they were no masters when who serves what was read last.
+  std::vector<Node*> guests_ ABSL_GUARDED_BY(mutex_);
   int version_ ABSL_GUARDED_BY(mutex_) = 0;
 
   Mutex ears_mutex_;

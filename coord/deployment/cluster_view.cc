@@ -214,6 +214,7 @@ absl::Status Cluster::LearnFrom(const std::vector<Node*>& sources, const CallLim
 bool Cluster::Install(const Topology& topology) {
   std::vector<Node*> gone;
   std::vector<Node*> promoted;
+  bool others_serve;
   {
     MutexLock lock(mutex_);
     if (version_ > 0 && topology == topology_) return false;
@@ -240,12 +241,15 @@ bool Cluster::Install(const Topology& topology) {
       if (!in(failed_, node)) gone.push_back(node);
     }
     failed_ = std::move(failed);
+    others_serve = masters != masters_ || !guests_.empty();
+    guests_.clear();
     topology_ = topology;
     masters_ = std::move(masters);
     others_ = std::move(others);
     ++version_;
     changed_.NotifyAll();
   }
+  if (others_serve) TellServingChanged();
   for (Node* node : promoted) node->record().Note("it serves slots of the Cluster now");
   for (Node* node : gone) node->Disconnect("the Cluster has it as failed, or not at all");
   return true;
@@ -280,6 +284,15 @@ std::vector<Node*> Cluster::Masters() {
   MutexLock lock(mutex_);
   if (!masters_.empty()) return masters_;
   return {&NodeAt(seeds_.front())};
+}
+
+std::vector<Node*> Cluster::Serving() {
+  std::vector<Node*> nodes = Masters();
+  MutexLock lock(mutex_);
+  for (Node* guest : guests_) {
+    if (std::find(nodes.begin(), nodes.end(), guest) == nodes.end()) nodes.push_back(guest);
+  }
+  return nodes;
 }
 
 std::vector<Node*> Cluster::Witnesses() {

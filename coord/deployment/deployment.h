@@ -3,10 +3,12 @@
 #ifndef COORD_DEPLOYMENT_DEPLOYMENT_H_
 #define COORD_DEPLOYMENT_DEPLOYMENT_H_
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -39,6 +41,11 @@ class Deployment : public Router {
   virtual Node& Main() = 0;
   // Those that hold the keys.
   virtual std::vector<Node*> Masters() = 0;
+  // Those that calls may be answered by now: the masters, and whom a redirection has named since.
+  virtual std::vector<Node*> Serving() { return Masters(); }
+  // Told, before a call goes there, that Serving() may be others, or elsewhere. By any thread, with
+  // no lock held. To be set before anything else.
+  void OnServingChanged(std::function<void()> tell) { serving_changed_ = std::move(tell); }
   // All that are known: those that hold keys first, then replicas and Sentinels.
   virtual std::vector<Node*> AllNodes() = 0;
 
@@ -59,6 +66,14 @@ class Deployment : public Router {
 
   virtual void Close() = 0;
   virtual void CloseDescriptorsInChild() = 0;
+
+ protected:
+  void TellServingChanged() {
+    if (serving_changed_) serving_changed_();
+  }
+
+ private:
+  std::function<void()> serving_changed_;
 };
 
 }  // namespace coord::internal

@@ -256,6 +256,7 @@ void SentinelGroup::Start(Background& background, absl::Duration patience) {
 void SentinelGroup::Switched(const Endpoint& to) {
   node_.record().Note(StrCat("failover: the master is ", to.ToString(), " now"));
   node_.Disconnect(StrCat("a failover has made ", to.ToString(), " the master"));
+  TellServingChanged();
 }
 
 std::vector<Node*> SentinelGroup::AllNodes() {

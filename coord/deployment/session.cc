@@ -125,6 +125,7 @@ absl::Status Session::Start(const SessionRole& role) {
   wakes_ = std::make_unique<Wakes>();
   node.on_push = [this](Reply push) {
     if (wakes_->Deliver(push)) return background_->Delivered();
+    if (key_watch_->Deliver(push)) return;
     deployment_->OnPush(push);
   };
   node.on_event = [this](const NodeEvent& event) { Happened(event); };
@@ -139,6 +140,8 @@ absl::Status Session::Start(const SessionRole& role) {
   // Before anything can happen to a node, which is where it is needed.
   pulse_ = std::make_shared<Pulse>(*deployment_, *background_, options_.health_check_period,
                                    options_.health_check_timeout);
+  key_watch_ = std::make_unique<KeyWatch>(*deployment_, *background_, *wakes_, *options_.clock);
+  deployment_->OnServingChanged([this] { key_watch_->ServersChanged(); });
   deployment_->Start(*background_, options_.timeout);
   if (options_.health_check_period > absl::ZeroDuration()) background_->Add(pulse_);
   if (!role.connect_later) {
@@ -218,6 +221,7 @@ Session::~Session() {
     (void)worker_.release();
     (void)errands_.release();
     (void)background_.release();
+    (void)key_watch_.release();
     (void)wakes_.release();
     (void)new std::shared_ptr<Pulse>(std::move(pulse_));
     (void)shared_.release();

@@ -17,6 +17,7 @@
 #include "coord/deployment/background.h"
 #include "coord/deployment/deployment.h"
 #include "coord/deployment/embedded.h"
+#include "coord/deployment/key_watch.h"
 #include "coord/deployment/node.h"
 #include "coord/deployment/pulse.h"
 #include "coord/deployment/url.h"
@@ -72,6 +73,8 @@ class Session {
   // Where the server's scripts wake those of this process who wait for it.
   std::string ChannelOf(std::string_view name) const { return deployment_->ChannelOf(name); }
   Wakes& wakes() { return *wakes_; }
+  // Changes to keys, for local copies.
+  KeyWatch& key_watch() { return *key_watch_; }
 
   // The one object of this key that all users of the session share; made by `make` when there is
   // none. It lives as long as somebody has it.
@@ -108,6 +111,7 @@ class Session {
   std::unique_ptr<Deployment> deployment_;
   std::unique_ptr<Worker> worker_;
   std::unique_ptr<Worker> errands_;  // what may take long before a server can be dialled
+  std::unique_ptr<KeyWatch> key_watch_;
   std::unique_ptr<Background> background_;
   std::shared_ptr<Pulse> pulse_;
 
