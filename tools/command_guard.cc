@@ -23,9 +23,9 @@ void CommandGuard::Tell::operator()() const noexcept {
 }
 
 CommandGuard::CommandGuard(const CaughtSignals& signals, const std::stop_token& held,
-                           std::string what, absl::Duration grace, pid_t child)
+                           std::string why, absl::Duration grace, pid_t child)
     : signals_(signals),
-      what_(std::move(what)),
+      why_(std::move(why)),
       grace_(std::min(grace, absl::Hours(24 * 365))),
       child_(child),
       lost_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
@@ -85,7 +85,7 @@ void CommandGuard::Handle(const signalfd_siginfo& info) {
 
 void CommandGuard::EndChild() {
   lost_ = true;
-  Say(StrCat(what_, " is lost; ending the command"));
+  Say(StrCat(why_, "; ending the command"));
   kill(child_, SIGTERM);
   kill(child_, SIGCONT);  // a stopped one could not end
   kill_at_ = steady_clock::now() + absl::ToChronoNanoseconds(grace_);

@@ -14,12 +14,12 @@
 
 namespace coord::tools {
 
-// Waits for the child, passes signals on to it, and ends it when what is held is lost: SIGTERM, and
-// SIGKILL after `grace`. One thread.
+// Waits for the child, passes signals on to it, and ends it when what it needs is lost: SIGTERM,
+// and SIGKILL after `grace`. One thread.
 class CommandGuard {
  public:
-  // `signals` must outlive it. `what` is held, for messages: "the lock \"x\"".
-  CommandGuard(const CaughtSignals& signals, const std::stop_token& held, std::string what,
+  // `signals` must outlive it. `why` it is ended, for messages: "the lock \"x\" is lost".
+  CommandGuard(const CaughtSignals& signals, const std::stop_token& held, std::string why,
                absl::Duration grace, pid_t child);
   ~CommandGuard();
   CommandGuard(const CommandGuard&) = delete;
@@ -44,7 +44,7 @@ class CommandGuard {
   int PollTimeout() const;
 
   const CaughtSignals& signals_;
-  const std::string what_;
+  const std::string why_;
   const absl::Duration grace_;
   const pid_t child_;
   const int lost_fd_;  // readable from the moment when it is lost

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "tools/demo_cache.h"
 #include "tools/demo_failover.h"
 #include "tools/demo_worker.h"
 #include "tools/duration_text.h"
@@ -37,6 +38,7 @@ void RemoveKeys(const DemoStage& stage) {
     pipeline.Add({"DEL", absl::StrFormat("%s{%s}:op:%d", stage.client.options().prefix,
                                          stage.Name("cut"), i)});
   }
+  AddRemovals(stage, pipeline);
   // What cannot be removed now goes away by its time to live.
   (void)stage.client.Execute(pipeline, {.timeout = absl::Seconds(1)});
 }
@@ -63,9 +65,9 @@ Place PlaceOf(const Client& client, const Program& program, const std::string& n
 
 absl::Status Play(DemoStage& stage) {
   using Scene = absl::Status (*)(DemoStage&);
-  for (const Scene scene :
-       {&PlayLock, &PlayKilledHolder, &PlayReaders, &PlayQuorum, &PlayLimiter, &PlayLimits,
-        &PlayList, &PlayGap, &PlayJson, &PlayTakeover, &PlayCounter, &PlayCuts, &PlayFailover}) {
+  for (const Scene scene : {&PlayLock, &PlayKilledHolder, &PlayReaders, &PlayQuorum, &PlayLimiter,
+                            &PlayLimits, &PlayList, &PlayGap, &PlayJson, &PlayTakeover,
+                            &PlayCounter, &PlayCuts, &PlayFailover, &PlayStampede, &PlayStale}) {
     if (absl::Status status = scene(stage); !status.ok()) return status;
     if (SignalWatch::Caught() != 0) return absl::CancelledError("interrupted");
   }

@@ -18,6 +18,7 @@
 #include "coord/rate_limiter.h"
 #include "coord/rw_mutex.h"
 #include "tools/demo.h"
+#include "tools/demo_cache.h"
 
 namespace coord::tools {
 namespace {
@@ -229,6 +230,8 @@ absl::Status Perform(const Client& client, const WorkerTask& task, const Post& p
   if (task.role == "tail") return Tail(client, task, post);
   if (task.role == "take-over") return TakeOver(client, task, post);
   if (task.role == "add-through") return AddThrough(client, task, post);
+  if (task.role == "ask-together") return AskTogether(client, task, post);
+  if (task.role == "ask-source") return AskSource(client, task, post);
   return absl::InvalidArgumentError(absl::StrFormat("no such role: %s", task.role));
 }
 

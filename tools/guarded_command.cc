@@ -55,8 +55,8 @@ GuardedEnd RunGuarded(const GuardedCommand& command, const CaughtSignals& signal
     Say(StrCat("cannot start a process: ", std::strerror(child.fault)));
     return {.exit_code = kExitError};
   }
-  CommandGuard guard(signals, command.lost, StrCat("the ", command.title), command.grace,
-                     child.pid);
+  CommandGuard guard(signals, command.lost, StrCat("the ", command.title, " is lost"),
+                     command.grace, child.pid);
   const int status = guard.Wait();
   const absl::Status released = command.release();
   const auto end = [&guard](int exit_code) {

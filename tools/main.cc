@@ -35,13 +35,15 @@ Examples:
   coord limit take user:42 --rate 10/s --burst 20
   coord list push events 'deployed 1.4' --max 100
   coord json cas job:17 --if '/state="new"' --set '/state="taken"'
+  coord cache memo rates --ttl 1h -- ./fetch-rates   run once an hour for all hosts
 
 Exit status:
   0    done                                  75   the answer is no: not granted in time, denied,
   1    an error                                   a mismatch, or nothing there
   2    a bad argument; nothing was sent      76   the lock was lost while the command ran
   69   no server, or it does not answer      126, 127   the command cannot be run, is not there
-lock, semaphore and elect end with their command's own status, or 128+n if signal n ended it;
+lock, semaphore, elect and cache memo end with their command's own status, or 128+n if signal n
+ended it;
 health has 0, 1 and 2 of its own.)";
 
 // Shows the command of `coord lock` and its like, which the parser does not know as a positional.
@@ -53,6 +55,9 @@ class Formatter : public CLI::Formatter {
     if (app->get_prefix_command()) usage += " -- COMMAND [ARGUMENT...]";
     if (app->get_name() == "push") usage += " VALUE...";
     const CLI::App* const parent = app->get_parent();
+    if (parent != nullptr && parent->get_name() == "cache") {
+      usage += CacheArguments(app->get_name());
+    }
     if (parent != nullptr && parent->get_name() == "dev") usage += " [-- COMMAND [ARGUMENT...]]";
     return usage + "\n";
   }
@@ -92,7 +97,7 @@ bool TakesTail(const std::vector<std::string>& words) {
   }
   if (bare.empty()) return false;
   return bare[0] == "lock" || bare[0] == "elect" || bare[0] == "semaphore" || bare[0] == "dev" ||
-         (bare.size() == 2 && bare[0] == "list" && bare[1] == "push");
+         bare[0] == "cache" || (bare.size() == 2 && bare[0] == "list" && bare[1] == "push");
 }
 
 void CutTail(std::vector<std::string>& words, Program& program) {
@@ -121,7 +126,8 @@ void OpenStandardDescriptors() {
 int Run(int argc, char** argv) {
   Program program;
   CLI::App app(
-      "Locks, semaphores, counters, rate limits, recent lists and compare-and-set over Redis.",
+      "Locks, semaphores, counters, rate limits, recent lists, compare-and-set and caches over "
+      "Redis.",
       "coord");
   app.formatter(std::make_shared<Formatter>());
   app.require_subcommand(1);
@@ -141,6 +147,7 @@ int Run(int argc, char** argv) {
   AddLimit(app, program);
   AddList(app, program);
   AddJson(app, program);
+  AddCache(app, program);
   AddEmbedded(app, program);
   AddDev(app, program);
   AddHealth(app, program);

@@ -41,7 +41,7 @@ class Program {
   bool json = false;
 
   // What stood after the first "--", for the subcommands whose words end in somebody else's (lock,
-  // semaphore, list push). Unset: no "--".
+  // semaphore, list push, cache). Unset: no "--".
   std::optional<std::vector<std::string>> tail;
 
   // Connects with the global options. InvalidArgument for a quorum, which is for locks alone.
@@ -95,11 +95,16 @@ void AddId(CLI::App& app, Program& program);
 void AddLimit(CLI::App& app, Program& program);
 void AddList(CLI::App& app, Program& program);
 void AddJson(CLI::App& app, Program& program);
+void AddCache(CLI::App& app, Program& program);
 void AddEmbedded(CLI::App& app, Program& program);
 void AddDev(CLI::App& app, Program& program);
 void AddHealth(CLI::App& app, Program& program);
 void AddDoctor(CLI::App& app, Program& program);
 void AddDemo(CLI::App& app, Program& program);
+
+// What stands behind the options of `coord cache SUBCOMMAND`, for its help; the parser does not
+// know.
+std::string_view CacheArguments(std::string_view subcommand);
 
 }  // namespace coord::tools
 
