@@ -110,10 +110,14 @@ int Main(int argc, char** argv) {
   MeasureCounters(run);
   MeasureLimiters(run);
   MeasureInMemory(run);
+  MeasureMemoryCache(run);
   MeasureLists(run);
   MeasureJson(run);
   MeasureClient(run);
   MeasureDeployments(run);
+  MeasureNear(run);
+  MeasureRedisCache(run);
+  MeasureCompute(run);
   if (report.empty()) {
     std::fprintf(stderr, "no target matches '%s'\n", arguments.filter.c_str());
     return 2;

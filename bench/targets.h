@@ -24,10 +24,14 @@ void MeasureContended(Run& run);
 void MeasureCounters(Run& run);
 void MeasureLimiters(Run& run);
 void MeasureInMemory(Run& run);
+void MeasureMemoryCache(Run& run);
 void MeasureLists(Run& run);
 void MeasureJson(Run& run);
 void MeasureClient(Run& run);
 void MeasureDeployments(Run& run);
+void MeasureNear(Run& run);
+void MeasureRedisCache(Run& run);
+void MeasureCompute(Run& run);
 
 // What MeasureClient starts as a process of its own: 64 callers of one client for a second; prints
 // peak memory in KB.
