@@ -2,6 +2,7 @@
 # becomes a function that takes a connected client. cmake -DREADME=... -DHEADERS=coord/a.h,coord/b.h -DOUT=... -P readme_examples.cmake
 cmake_minimum_required(VERSION 3.25)
 file(READ "${README}" rest)
+file(RELATIVE_PATH name "${CMAKE_CURRENT_LIST_DIR}/.." "${README}")
 set(line 1)
 set(number 0)
 set(functions "")
@@ -25,13 +26,13 @@ while(TRUE)
   skip(${at})
   string(FIND "${rest}" "${end}" length)
   if(length EQUAL -1)
-    message(FATAL_ERROR "README.md, line ${line}: a block that does not end")
+    message(FATAL_ERROR "${name}, line ${line}: a block that does not end")
   endif()
   string(SUBSTRING "${rest}" 0 ${length} block)
   # A whole program is built and run by install.consumer.
   if(NOT block MATCHES "^#include")
     math(EXPR number "${number} + 1")
-    string(APPEND functions "void Example${number}(const coord::Client& client) {\n#line ${line} \"README.md\"\n${block}\n}\n\n")
+    string(APPEND functions "void Example${number}([[maybe_unused]] const coord::Client& client) {\n#line ${line} \"${name}\"\n${block}\n}\n\n")
     string(APPEND table "    {${line}, Example${number}, R\"README(${block})README\"},\n")
   endif()
   skip(${length})
@@ -41,7 +42,7 @@ set(includes "")
 foreach(header IN LISTS headers)
   string(APPEND includes "#include \"${header}\"\n")
 endforeach()
-file(WRITE "${OUT}" "// Made of README.md by tests/readme_examples.cmake.
+file(WRITE "${OUT}" "// Made of ${name} by tests/readme_examples.cmake.
 #include <iostream>
 ${includes}#include \"tests/support/readme_example.h\"
 

@@ -59,13 +59,6 @@ struct ShellCommand {
   std::optional<std::string> prints;
 };
 
-std::string OnOneLine(std::string_view text) {
-  std::string line;
-  std::istringstream words{std::string(text)};
-  for (std::string word; words >> word;) line += (line.empty() ? "" : " ") + word;
-  return line;
-}
-
 std::vector<ShellCommand> ShellCommands() {
   std::vector<ShellCommand> commands;
   bool inside = false;
@@ -130,18 +123,6 @@ TEST(ReadmeTest, EveryShellCommandDoesAndPrintsWhatItSays) {
   EXPECT_GE(compared, 15);
   const ProcessResult stopped = RunProgram({program, "embedded", "stop"}, options);
   EXPECT_TRUE(stopped.ok()) << stopped.err;
-}
-
-// What the comments "// -> ..." of an example say, one after the other.
-std::string ClaimedOutput(const std::string& text) {
-  std::string claimed;
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    if (const std::size_t at = line.find("// -> "); at != std::string::npos) {
-      claimed += line.substr(at + 6) + "\n";
-    }
-  }
-  return OnOneLine(claimed);
 }
 
 TEST(ReadmeTest, EveryExamplePrintsWhatItsCommentsSayAndHasAtMostTenLines) {

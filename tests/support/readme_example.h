@@ -1,8 +1,10 @@
-// The examples of README.md, compiled as they stand there: see tests/readme_examples.cmake.
+// The examples of README.md, or of cache/README.md in the cache's test, compiled as they stand
+// there: see tests/readme_examples.cmake.
 #ifndef COORD_TESTS_SUPPORT_README_EXAMPLE_H_
 #define COORD_TESTS_SUPPORT_README_EXAMPLE_H_
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "coord/client.h"
@@ -10,12 +12,17 @@
 namespace coord::testing {
 
 struct ReadmeExample {
-  int line = 0;  // of README.md
+  int line = 0;
   void (*run)(const Client& client) = nullptr;
   std::string text;
 };
 
 const std::vector<ReadmeExample>& ReadmeExamples();
+
+// All white space as one blank.
+std::string OnOneLine(std::string_view text);
+// What the comments "// -> ..." of an example say, one after the other.
+std::string ClaimedOutput(const std::string& text);
 
 }  // namespace coord::testing
 
