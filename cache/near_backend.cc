@@ -83,12 +83,14 @@ class NearBackend::Copies final : public KeyWatch::Listener {
            !until_.Passed(watch_.vouched_until());
   }
 
-  std::optional<Stored> GetLocal(std::string_view key) {
+  // A copy, if there is one.
+  absl::StatusOr<std::optional<Stored>> GetLocal(std::string_view key) {
     absl::StatusOr<std::optional<Stored>> found = local_->Get(key);
-    if (!found.ok() || !found->has_value()) return std::nullopt;
-    Count(&Counts::local_hits);
-    (*found)->left = std::nullopt;  // of the copy
-    return *std::move(found);
+    if (found.ok() && found->has_value()) {
+      Count(&Counts::local_hits);
+      (*found)->left = std::nullopt;  // of the copy
+    }
+    return found;
   }
 
   // What is known when a read is sent.
@@ -340,14 +342,21 @@ NearBackend::~NearBackend() = default;
 
 absl::StatusOr<std::optional<Stored>> NearBackend::Get(std::string_view key, Want want,
                                                        const CallOptions& call) {
-  if (!copies_->Covers(key)) return copies_->remote().Get(key, want, call);
-  if (copies_->Fresh() && want == Want::kValue) {
-    if (std::optional<Stored> found = copies_->GetLocal(key)) return found;
+  const bool covered = copies_->Covers(key);
+  // The one variable that is returned, so that a copy is built where the caller wants it. Fresh()
+  // comes first: it also makes room for copies after a gap.
+  absl::StatusOr<std::optional<Stored>> got =
+      covered && copies_->Fresh() && want == Want::kValue
+          ? copies_->GetLocal(key)
+          : absl::StatusOr<std::optional<Stored>>(absl::in_place);
+  if (got.ok() && got->has_value()) return got;
+  if (!covered) {
+    got = copies_->remote().Get(key, want, call);
+    return got;
   }
   const Copies::Ticket ticket = copies_->Depart(key);
   const bool keeps = internal::KeyWatch::IsActive(ticket.epoch);
-  absl::StatusOr<std::optional<Stored>> got =
-      copies_->remote().Get(key, keeps ? Want::kValueAndTtl : want, call);
+  got = copies_->remote().Get(key, keeps ? Want::kValueAndTtl : want, call);
   copies_->Arrive(key, ticket, got.ok() ? &*got : nullptr);
   if (got.ok() && got->has_value() && want == Want::kValue) (*got)->left = std::nullopt;
   return got;
@@ -363,8 +372,11 @@ absl::StatusOr<std::vector<std::optional<Stored>>> NearBackend::GetMany(
   for (std::size_t i = 0; i < keys.size(); ++i) {
     const bool covered = copies_->Covers(keys[i]);
     if (covered && copies_->Fresh() && want == Want::kValue) {
-      all[i] = copies_->GetLocal(keys[i]);
-      if (all[i]) continue;
+      absl::StatusOr<std::optional<Stored>> copy = copies_->GetLocal(keys[i]);
+      if (copy.ok() && copy->has_value()) {
+        all[i] = *std::move(copy);
+        continue;
+      }
     }
     places.push_back(i);
     missing.push_back(keys[i]);
