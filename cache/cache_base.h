@@ -47,7 +47,6 @@ class ComputeContext {
   const std::stop_token& stop_token() const { return stop_; }
 
  private:
-  friend class internal::CacheCore;
   friend struct ComputeContextAccess;
   std::optional<coord::Ttl> ttl_;
   bool store_ = true;

@@ -65,7 +65,6 @@ struct Fallback {
   std::function<std::optional<std::string>(std::string_view operation, std::string_view key,
                                            const absl::Status& error)>
       callback = {};
-  bool operator()() const { return mode != Mode::kPropagate; }
 };
 
 // Writes that failed because the server was away are made up for when it is back: of each key the

@@ -142,7 +142,6 @@ absl::StatusOr<Registry> Registry::FromToml(std::string_view text, RegistryOptio
   state->options = std::move(options);
   internal::MutexLock lock(state->mutex);
   for (auto& [name, config] : *read) {
-    // A cache that no server is needed for tells at once what the options' rules say.
     state->entries.emplace(name, State::Entry{std::move(config)});
   }
   return Registry(state);

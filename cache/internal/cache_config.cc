@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <limits>
 #include <set>
-#include <sstream>
 #include <utility>
 
 #include <toml++/toml.h>
