@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::string_view kFlight = "flight:";
 constexpr std::size_t kMostName = 512;
+constexpr std::string_view kForget = "60000";  // milliseconds
 
 std::string Sha256Hex(std::string_view text) {
   unsigned char digest[EVP_MAX_MD_SIZE];
@@ -34,7 +35,13 @@ std::string FlightName(std::string_view full) {
 }
 
 FlightLease::FlightLease(const Client& client, std::string_view full, absl::Duration takeover_after)
-    : lock_(client, FlightName(full), {.ttl = takeover_after}) {}
+    : client_(client), name_(FlightName(full)), lock_(client, name_, {.ttl = takeover_after}) {}
+
+void FlightLease::ForgetSoon(const CallOptions& call) const {
+  // Whoever uses the lock meanwhile gives it its two days again.
+  (void)client_.Command(
+      {"PEXPIRE", StrCat(client_.options().prefix, "{", name_, "}:fence"), kForget}, call);
+}
 
 absl::StatusOr<bool> FlightLease::Try(const CallOptions& call) {
   absl::StatusOr<Lease> lease = lock_.TryAcquire(call);
@@ -44,12 +51,13 @@ absl::StatusOr<bool> FlightLease::Try(const CallOptions& call) {
   return true;
 }
 
-absl::Status FlightLease::AwaitOthers(const std::stop_token& stop) {
-  absl::StatusOr<Lease> reading = lock_.AcquireShared(absl::InfiniteDuration(), stop);
+absl::Status FlightLease::AwaitOthers(const std::stop_token& stop, absl::Duration wait) {
+  absl::StatusOr<Lease> reading = lock_.AcquireShared(wait, stop);
   if (!reading.ok()) return reading.status();
   // If that fails, its time to live frees the lock; it keeps only those from computing who still
   // find nothing.
   (void)reading->Release();
+  ForgetSoon({});
   return absl::OkStatus();
 }
 
@@ -64,6 +72,7 @@ absl::Status FlightLease::Release(const CallOptions& call) {
   if (!lease_.has_value()) return absl::OkStatus();
   absl::Status released = lease_->Release(call);
   lease_.reset();
+  if (released.ok()) ForgetSoon(call);
   return released;
 }
 

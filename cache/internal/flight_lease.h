@@ -30,8 +30,9 @@ class FlightLease {
 
   // True: it is ours. False: another process computes, or did a moment ago. One round trip.
   absl::StatusOr<bool> Try(const CallOptions& call);
-  // Waits until whoever computes has come to an end.
-  absl::Status AwaitOthers(const std::stop_token& stop);
+  // Waits until whoever computes has come to an end; IsBusy when he has not after `wait`.
+  absl::Status AwaitOthers(const std::stop_token& stop,
+                           absl::Duration wait = absl::InfiniteDuration());
   // Waits for its turn.
   absl::Status Take(const std::stop_token& stop);
 
@@ -39,10 +40,16 @@ class FlightLease {
   bool valid() const { return lease_.has_value() && lease_->valid(); }
   // Stopped when it is lost. REQUIRES: it is ours.
   std::stop_token lost() const { return lease_->stop_token(); }
-  // IsLost when it was.
+  // IsLost when it was. One round trip more than a lock's: what the lock remembers for two days, so
+  // that its tokens rise, nobody needs here, where there may be a lock for each of millions of
+  // keys; it goes after a minute.
   absl::Status Release(const CallOptions& call);
 
  private:
+  void ForgetSoon(const CallOptions& call) const;
+
+  const Client client_;
+  const std::string name_;
   const RwMutex lock_;
   std::optional<Lease> lease_;
 };
