@@ -47,11 +47,13 @@ TEST(CacheReadmeTest, EveryExamplePrintsWhatItsCommentsSayAndHasAtMostTenLines) 
 std::set<std::string> TestNames() {
   std::set<std::string> names;
   const std::regex test(R"(\n(?:TEST|TEST_F|TEST_P|TYPED_TEST)\(\s*(\w+),\s*(\w+)\))");
-  for (const auto& entry :
-       std::filesystem::directory_iterator(std::string(COORD_SOURCE_DIR) + "/tests/cache")) {
-    const std::string text = FileText(entry.path());
-    for (std::sregex_iterator at(text.begin(), text.end(), test), end; at != end; ++at) {
-      names.insert(internal::StrCat((*at)[1].str(), ".", (*at)[2].str()));
+  for (const char* const directory : {"/tests/cache", "/tests/http"}) {
+    for (const auto& entry :
+         std::filesystem::directory_iterator(std::string(COORD_SOURCE_DIR) + directory)) {
+      const std::string text = FileText(entry.path());
+      for (std::sregex_iterator at(text.begin(), text.end(), test), end; at != end; ++at) {
+        names.insert(internal::StrCat((*at)[1].str(), ".", (*at)[2].str()));
+      }
     }
   }
   return names;

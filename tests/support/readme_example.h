@@ -1,5 +1,5 @@
 // The examples of README.md, or of cache/README.md in the cache's test, compiled as they stand
-// there: see tests/readme_examples.cmake.
+// there; those with an HTTP session in its own test. See tests/readme_examples.cmake.
 #ifndef COORD_TESTS_SUPPORT_README_EXAMPLE_H_
 #define COORD_TESTS_SUPPORT_README_EXAMPLE_H_
 
@@ -18,6 +18,9 @@ struct ReadmeExample {
 };
 
 const std::vector<ReadmeExample>& ReadmeExamples();
+
+// "http://127.0.0.1:PORT", where the examples ask for pages; defined by the test that has such.
+std::string ExampleOrigin();
 
 // All white space as one blank.
 std::string OnOneLine(std::string_view text);
