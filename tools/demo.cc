@@ -9,6 +9,9 @@
 
 #include "absl/strings/str_format.h"
 #include "tools/demo_cache.h"
+#ifdef COORD_HAS_HTTP
+#include "tools/demo_fetch.h"
+#endif
 #include "tools/demo_failover.h"
 #include "tools/demo_worker.h"
 #include "tools/duration_text.h"
@@ -65,9 +68,26 @@ Place PlaceOf(const Client& client, const Program& program, const std::string& n
 
 absl::Status Play(DemoStage& stage) {
   using Scene = absl::Status (*)(DemoStage&);
-  for (const Scene scene : {&PlayLock, &PlayKilledHolder, &PlayReaders, &PlayQuorum, &PlayLimiter,
-                            &PlayLimits, &PlayList, &PlayGap, &PlayJson, &PlayTakeover,
-                            &PlayCounter, &PlayCuts, &PlayFailover, &PlayStampede, &PlayStale}) {
+  for (const Scene scene : {
+           &PlayLock,
+           &PlayKilledHolder,
+           &PlayReaders,
+           &PlayQuorum,
+           &PlayLimiter,
+           &PlayLimits,
+           &PlayList,
+           &PlayGap,
+           &PlayJson,
+           &PlayTakeover,
+           &PlayCounter,
+           &PlayCuts,
+           &PlayFailover,
+           &PlayStampede,
+           &PlayStale,
+#ifdef COORD_HAS_HTTP
+           &PlayFetch,
+#endif
+       }) {
     if (absl::Status status = scene(stage); !status.ok()) return status;
     if (SignalWatch::Caught() != 0) return absl::CancelledError("interrupted");
   }

@@ -19,6 +19,9 @@
 #include "coord/rw_mutex.h"
 #include "tools/demo.h"
 #include "tools/demo_cache.h"
+#ifdef COORD_HAS_HTTP
+#include "tools/demo_fetch.h"
+#endif
 
 namespace coord::tools {
 namespace {
@@ -232,6 +235,9 @@ absl::Status Perform(const Client& client, const WorkerTask& task, const Post& p
   if (task.role == "add-through") return AddThrough(client, task, post);
   if (task.role == "ask-together") return AskTogether(client, task, post);
   if (task.role == "ask-source") return AskSource(client, task, post);
+#ifdef COORD_HAS_HTTP
+  if (task.role == "fetch") return FetchPage(client, task, post);
+#endif
   return absl::InvalidArgumentError(absl::StrFormat("no such role: %s", task.role));
 }
 

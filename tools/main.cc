@@ -36,6 +36,7 @@ Examples:
   coord list push events 'deployed 1.4' --max 100
   coord json cas job:17 --if '/state="new"' --set '/state="taken"'
   coord cache memo rates --ttl 1h -- ./fetch-rates   run once an hour for all hosts
+  coord fetch https://api.example/rates --expire 1h  fetched once an hour for all hosts
 
 Exit status:
   0    done                                  75   the answer is no: not granted in time, denied,
@@ -148,6 +149,9 @@ int Run(int argc, char** argv) {
   AddList(app, program);
   AddJson(app, program);
   AddCache(app, program);
+#ifdef COORD_HAS_HTTP
+  AddFetch(app, program);
+#endif
   AddEmbedded(app, program);
   AddDev(app, program);
   AddHealth(app, program);

@@ -96,6 +96,7 @@ void AddLimit(CLI::App& app, Program& program);
 void AddList(CLI::App& app, Program& program);
 void AddJson(CLI::App& app, Program& program);
 void AddCache(CLI::App& app, Program& program);
+void AddFetch(CLI::App& app, Program& program);  // where the program was built with coord::http
 void AddEmbedded(CLI::App& app, Program& program);
 void AddDev(CLI::App& app, Program& program);
 void AddHealth(CLI::App& app, Program& program);

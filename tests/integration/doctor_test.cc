@@ -270,7 +270,7 @@ TEST(DemoTest, EveryNumberIsRight) {
   EXPECT_THAT(result.out, HasSubstr("All right"));
   EXPECT_THAT(result.out, Not(HasSubstr("WRONG")));
   const std::vector<std::string> scenes = Scenes(result.out);
-  ASSERT_EQ(scenes.size(), 15u) << result.out;
+  ASSERT_EQ(scenes.size(), 16u) << result.out;
 
   const std::string& lock = scenes[0];
   EXPECT_THAT(lock, ContainsRegex("from one's release to the next one's grant: p50 [0-9.]+ [mu]?s, "
@@ -306,6 +306,8 @@ TEST(DemoTest, EveryNumberIsRight) {
   EXPECT_THAT(scenes[13], HasSubstr("\n  ok     one of them made it, once\n"));
   EXPECT_THAT(scenes[13], HasSubstr("\n  ok     all eight have the same value\n"));
   EXPECT_THAT(scenes[14], HasSubstr("\n  values: A 1, B 1, C 1, D 1, E 2, F 2\n"));
+  EXPECT_THAT(scenes[15], HasSubstr("\n  ok     one of the eight asked the origin, once\n"));
+  EXPECT_THAT(scenes[15], HasSubstr("\n  ok     the four have the page that was, and know "));
 }
 
 TEST(DemoTest, AClaimThatIsFalseIsSaidAndEndsWith1) {
@@ -351,7 +353,7 @@ TEST(DemoTest, LeavesNothingOnTheServer) {
   const auto report = nlohmann::json::parse(result.out, nullptr, /*allow_exceptions=*/false);
   ASSERT_FALSE(report.is_discarded()) << result.out;
   EXPECT_EQ(report["ok"], true);
-  ASSERT_EQ(report["scenes"].size(), 15u);
+  ASSERT_EQ(report["scenes"].size(), 16u);
   const auto& lock = report["scenes"][0];
   EXPECT_GE(lock["last_token"].get<std::int64_t>() - lock["first_token"].get<std::int64_t>(),
             lock["held"].get<std::int64_t>() - 1);
