@@ -90,6 +90,7 @@ std::chrono::duration<double> OurCpuTime(const RedisServer& server) {
 
 int Main(int argc, char** argv) {
   if (argc == 3 && std::strcmp(argv[1], "--memory-probe") == 0) return RunMemoryProbe(argv[2]);
+  if (argc == 3 && std::strcmp(argv[1], "--stream-probe") == 0) return RunStreamProbe(argv[2]);
   if (argc == 7 && std::strcmp(argv[1], "--contender") == 0) return RunContender(argv + 2);
   Arguments arguments;
   if (!Parse(argc, argv, arguments)) return Usage();
@@ -118,6 +119,7 @@ int Main(int argc, char** argv) {
   MeasureNear(run);
   MeasureRedisCache(run);
   MeasureCompute(run);
+  MeasureHttp(run);
   if (report.empty()) {
     std::fprintf(stderr, "no target matches '%s'\n", arguments.filter.c_str());
     return 2;

@@ -32,10 +32,15 @@ void MeasureDeployments(Run& run);
 void MeasureNear(Run& run);
 void MeasureRedisCache(Run& run);
 void MeasureCompute(Run& run);
+void MeasureHttp(Run& run);
 
 // What MeasureClient starts as a process of its own: 64 callers of one client for a second; prints
 // peak memory in KB.
 int RunMemoryProbe(const std::string& url);
+
+// What MeasureHttp starts as a process of its own: streams a response; prints by how many KB it
+// grew.
+int RunStreamProbe(const std::string& url);
 
 // What MeasureContended starts, several at once: one client that wants the same lock as the others.
 // The words are its own; see contenders.h.
