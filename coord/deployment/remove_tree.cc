@@ -58,6 +58,8 @@ void RemoveContents(int directory, int depth) {
 }  // namespace
 
 void RemoveTree(const char* path) {
+  // An empty one goes also where there is no descriptor to look into it.
+  if (rmdir(path) == 0) return;
   const int directory = OpenDirectory(AT_FDCWD, path);
   if (directory < 0) return;
   RemoveContents(directory, 3);

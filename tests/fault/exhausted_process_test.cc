@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <iterator>
 #include <string>
@@ -27,6 +28,7 @@
 #include "tests/support/raw_redis.h"
 #include "tests/support/redis_server.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/temp_dir.h"
 #include "tests/support/wait.h"
 
 namespace coord {
@@ -41,6 +43,7 @@ using ::coord::testing::RawRedis;
 using ::coord::testing::RedisServer;
 using ::coord::testing::StatusIs;
 using ::coord::testing::Stopwatch;
+using ::coord::testing::TempDir;
 using ::testing::HasSubstr;
 
 std::ptrdiff_t OpenDescriptors() {
@@ -221,6 +224,8 @@ TEST_F(OutOfDescriptorsTest, AConnectionMadeWithTheLastDescriptorsObeysStopToken
 }
 
 TEST_F(OutOfDescriptorsTest, AServerOfItsOwnThatCannotBeStartedIsAnErrorAndLeaksNothing) {
+  const TempDir temporary;
+  ASSERT_EQ(setenv("TMPDIR", temporary.path().c_str(), 1), 0);
   const std::ptrdiff_t before = OpenDescriptors();
   for (int left = 0; left < 8; left += 2) {
     absl::StatusOr<Client> client;
@@ -231,6 +236,7 @@ TEST_F(OutOfDescriptorsTest, AServerOfItsOwnThatCannotBeStartedIsAnErrorAndLeaks
     EXPECT_FALSE(left == 0 && client.ok());
     client = absl::CancelledError();
     EXPECT_TRUE(Eventually([&] { return OpenDescriptors() == before; })) << left;
+    EXPECT_TRUE(Eventually([&] { return std::filesystem::is_empty(temporary.path()); })) << left;
   }
 }
 
