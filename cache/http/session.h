@@ -1,7 +1,7 @@
 // HTTP requests that never fetch the same page twice.
 //
-//   absl::StatusOr<coord::http::Session> session = coord::http::Session::Open({.backend =
-//   "redis"}); absl::StatusOr<coord::http::Response> page = session->Get("https://example.com/");
+//   auto session = coord::http::Session::Open({.backend = "redis"});
+//   auto page = session->Get("https://example.com/");
 //   if (!page.ok()) return page.status();
 //   std::cout << page->status() << ' ' << page->from_cache() << '\n' << page->body();
 //
@@ -14,13 +14,15 @@
 // kDeadlineExceeded; kFailedPrecondition (the peer's certificate, closed, too many redirects or a
 // loop); kResourceExhausted (too large); kCancelled. For a method that is not idempotent (RFC 9110
 // section 9.2.2) one that was sent may have been carried out: IsOutcomeUnknown. No error and no
-// message has a secret in it: URLs are shown redacted.
+// message has a secret in it: URLs are shown without their query.
 //
 // Of many calls that want the same response at once, in all processes on a backend with a server,
-// one asks the origin, and the others get what it brought if it may be shared.
+// one asks the origin, and the others get what it brought if it may be shared. Not those with a
+// sink, conditions of their own, refresh or no-cache: each of these asks for itself.
 //
 // Cost of a hit: one round trip to the backend; two for a response of which there are several
-// variants (Vary), but for the variant that came first.
+// variants (Vary), but for the variant that came first; at most four where their Vary differs. HEAD
+// costs one more.
 #ifndef COORD_CACHE_HTTP_SESSION_H_
 #define COORD_CACHE_HTTP_SESSION_H_
 

@@ -689,6 +689,19 @@ TEST_F(HttpSessionTest, AReadOnlySessionLooksAndStoresNothing) {
   EXPECT_FALSE(again.from_cache());
 }
 
+TEST_F(HttpSessionTest, ACookieInNotModifiedIsForTheCallerAndNotStored) {
+  const Session session = Open();
+  origin_->On("/x", Answer(200, {{"Cache-Control", "max-age=60"}, {"ETag", "\"a\""}}, "one"));
+  ASSERT_OK(session.Get(Url("/x")));
+  origin_->On("/x", Answer(304, {{"ETag", "\"a\""}, {"Set-Cookie", "a=1"}}, ""));
+  ASSERT_OK_AND_ASSIGN(const Response asked, session.Get(Url("/x"), {.refresh = true}));
+  EXPECT_TRUE(asked.revalidated());
+  EXPECT_EQ(asked.header("Set-Cookie"), "a=1");
+  ASSERT_OK_AND_ASSIGN(const Response cached, session.Get(Url("/x")));
+  EXPECT_TRUE(cached.from_cache());
+  EXPECT_FALSE(cached.headers().Has("Set-Cookie"));
+}
+
 TEST_F(HttpSessionTest, ADisabledSessionHasNoCache) {
   origin_->On("/x", Fresh("one"));
   const Session session = Open();

@@ -30,12 +30,11 @@ class KeyMaker {
 
   struct Identified {
     std::string url;  // normalised, secret and ignored parameters redacted: may be shown and stored
-    std::string
-        identity;  // who asks: HMAC-SHA-256 of the secret parameters' values, in hex; empty: nobody
+    // Who asks: HMAC-SHA-256 of the secret parameters' values, in hex; empty: nobody.
+    std::string identity;
     std::string host;  // that the request names in its own Host field, in lower case
-    // The values themselves, at least 6 bytes long (cookies
-    // 12), also percent-decoded and of basic authorization
-    // decoded: what must not be stored.
+    // The values themselves, at least 6 bytes long (cookies 12), also percent-decoded and of basic
+    // authorization decoded: what must not be stored.
     std::vector<std::string> secrets;
   };
   // What a request says of itself. `url`: CheckUrl's. The body matters for methods other than GET
